@@ -1,0 +1,3 @@
+//! The one door to cryptography.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,8 @@
+//! The ports: the whole interface between safe drivers and the machine.
+
+pub mod block;
+pub mod entropy;
+pub mod events;
+pub mod grants;
+pub mod page;
+pub mod store;

@@ -1,0 +1,2 @@
+//! A PVH domain on Xen: the real ports.
+#![no_std]

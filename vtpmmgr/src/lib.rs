@@ -1,0 +1,3 @@
+//! The manager: owns the hardware TPM and keeps the vTPMs' keys.
+#![no_std]
+#![forbid(unsafe_code)]
