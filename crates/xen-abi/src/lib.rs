@@ -7,10 +7,12 @@
 
 extern crate alloc;
 
+mod alarm;
 mod ids;
 mod ports;
 mod time;
 
+pub use alarm::Alarm;
 pub use ids::{DomId, EventPort, GrantRef};
 pub use ports::block::{BlockDevice, DiskError, SECTOR_SIZE};
 pub use ports::entropy::{EntropySource, NoEntropy};
