@@ -14,6 +14,7 @@ mod compare;
 mod drbg;
 mod hash;
 mod mac;
+pub mod rsa;
 
 pub use cipher::{aes_ctr, mgf1_sha1};
 pub use compare::ct_eq;

@@ -1,0 +1,109 @@
+//! Private keys.
+
+use super::padding::{SHA1_DIGEST_INFO, TpmOaep, fixed, pkcs1_type1, tpm_oaep, unpad_pkcs1_type2};
+use super::{MAX_BITS, MIN_BITS, RsaError, RsaPublic};
+use crate::Drbg;
+use alloc::vec::Vec;
+use crypto_bigint::{BoxedUint, NonZero};
+use rsa::traits::{PrivateKeyParts, PublicKeyParts};
+use zeroize::{Zeroize, Zeroizing};
+
+/// A private key of two primes of equal length. Wiped when dropped.
+#[derive(Clone)]
+pub struct RsaPrivate {
+    key: rsa::RsaPrivateKey,
+}
+
+impl RsaPrivate {
+    /// A key from its modulus, one of its primes, and its public exponent. The prime must be half as long as the modulus
+    /// and divide it; that it is prime is not tested (a key that is none fails in its first operation).
+    pub fn from_prime(modulus: &[u8], prime: &[u8], exponent: u32) -> Result<Self, RsaError> {
+        let public = RsaPublic::new(modulus, exponent)?;
+        let size = public.size();
+        if prime.len() * 2 != size || prime.first().is_none_or(|byte| byte & 0x80 == 0) {
+            return Err(RsaError::BadKey);
+        }
+        let p = BoxedUint::from_be_slice(prime, (prime.len() * 8) as u32).map_err(|_| RsaError::BadKey)?;
+        let divisor: NonZero<BoxedUint> = NonZero::new(p.clone()).into_option().ok_or(RsaError::BadKey)?;
+        let (mut quotient, mut remainder) = public.key.n().as_ref().div_rem(&divisor);
+        let divides = bool::from(remainder.is_zero());
+        let q = Zeroizing::new(quotient.to_be_bytes());
+        quotient.zeroize();
+        remainder.zeroize();
+        let q = Zeroizing::new(fixed(&q, prime.len()).map_err(|_| RsaError::BadKey)?);
+        if !divides {
+            return Err(RsaError::BadKey);
+        }
+        Self::from_primes(prime, &q, exponent)
+    }
+
+    /// A key from its two primes, of equal length and both odd.
+    pub(super) fn from_primes(p: &[u8], q: &[u8], exponent: u32) -> Result<Self, RsaError> {
+        let bits = p.len() * 16;
+        let odd = |prime: &[u8]| prime.last().is_some_and(|byte| byte & 1 == 1);
+        if p.len() != q.len() || p == q || !(MIN_BITS..=MAX_BITS).contains(&bits) || !odd(p) || !odd(q) {
+            return Err(RsaError::BadKey);
+        }
+        let number = |prime: &[u8]| BoxedUint::from_be_slice(prime, (prime.len() * 8) as u32);
+        let (p, q) = (number(p).map_err(|_| RsaError::BadKey)?, number(q).map_err(|_| RsaError::BadKey)?);
+        let mut key = rsa::RsaPrivateKey::from_p_q(p, q, exponent.into()).map_err(|_| RsaError::BadKey)?;
+        key.precompute().map_err(|_| RsaError::BadKey)?;
+        Ok(Self { key })
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> RsaPublic {
+        RsaPublic { key: self.key.to_public_key() }
+    }
+
+    /// Bytes in the modulus.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.key.size()
+    }
+
+    /// The first prime, big-endian, half as long as the modulus: with the modulus it is the whole private key.
+    #[must_use]
+    pub fn prime(&self) -> Zeroizing<Vec<u8>> {
+        let prime = self.key.primes().first().map(|p| Zeroizing::new(p.to_be_bytes()));
+        let prime = prime.and_then(|bytes| fixed(&bytes, self.size() / 2).ok());
+        Zeroizing::new(prime.expect("a key has two primes of half its length"))
+    }
+
+    /// The private operation without padding, blinded and checked: [`Self::size`] bytes.
+    pub fn raw(&self, rng: &mut Drbg, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, RsaError> {
+        let precision = self.key.n_bits_precision();
+        let value = BoxedUint::from_be_slice(value, precision).map_err(|_| RsaError::BadSize)?;
+        let mut power =
+            rsa::hazmat::rsa_decrypt_and_check(&self.key, Some(rng), &value).map_err(|_| RsaError::BadSize)?;
+        let bytes = Zeroizing::new(power.to_be_bytes());
+        power.zeroize();
+        fixed(&bytes, self.size()).map(Zeroizing::new)
+    }
+
+    /// Decrypts what [`RsaPublic::encrypt_oaep`] made.
+    pub fn decrypt_oaep(&self, rng: &mut Drbg, cipher: &[u8]) -> Result<Zeroizing<Vec<u8>>, RsaError> {
+        let padding: TpmOaep = tpm_oaep();
+        self.key.decrypt_blinded(rng, padding, cipher).map(Zeroizing::new).map_err(|_| RsaError::Decrypt)
+    }
+
+    /// Decrypts what [`RsaPublic::encrypt_pkcs1`] made.
+    pub fn decrypt_pkcs1(&self, rng: &mut Drbg, cipher: &[u8]) -> Result<Zeroizing<Vec<u8>>, RsaError> {
+        if cipher.len() != self.size() {
+            return Err(RsaError::BadSize);
+        }
+        unpad_pkcs1_type2(&self.raw(rng, cipher)?)
+    }
+
+    /// Signs a SHA-1 digest with PKCS #1 v1.5.
+    pub fn sign_pkcs1_sha1(&self, rng: &mut Drbg, digest: &[u8; 20]) -> Result<Vec<u8>, RsaError> {
+        self.sign_pkcs1(rng, &[&SHA1_DIGEST_INFO[..], digest].concat())
+    }
+
+    /// Signs up to `size() - 11` bytes, padded with PKCS #1 v1.5 as they are (`TPM_SS_RSASSAPKCS1v15_DER`).
+    pub fn sign_pkcs1(&self, rng: &mut Drbg, data: &[u8]) -> Result<Vec<u8>, RsaError> {
+        let padded = pkcs1_type1(data, self.size())?;
+        self.raw(rng, &padded).map(|mut signature| core::mem::take(&mut *signature))
+    }
+}
