@@ -7,12 +7,10 @@
 
 extern crate alloc;
 
-mod alarm;
 mod ids;
 mod ports;
 mod time;
 
-pub use alarm::Alarm;
 pub use ids::{DomId, EventPort, GrantRef};
 pub use ports::block::{BlockDevice, DiskError, SECTOR_SIZE};
 pub use ports::entropy::{EntropySource, NoEntropy};
@@ -20,6 +18,7 @@ pub use ports::events::{EventChannels, EventError};
 pub use ports::grants::{Access, GrantError, Grants};
 pub use ports::page::{OutOfPage, PAGE_SIZE, SharedPage};
 pub use ports::store::{Store, StoreError, TransactionId, WatchEvent};
+pub use ports::store_ring::StoreRing;
 pub use time::{Clock, Instant};
 
 /// All that a driver needs of Xen, as one bound.
