@@ -6,3 +6,4 @@ pub mod events;
 pub mod grants;
 pub mod page;
 pub mod store;
+pub mod store_ring;

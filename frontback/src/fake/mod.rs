@@ -1,0 +1,1 @@
+//! The fake machine and its peers.

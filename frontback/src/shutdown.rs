@@ -1,0 +1,71 @@
+//! `xl shutdown`: the watch on `control/shutdown`.
+
+use crate::looper::Driver;
+use xen_abi::{Instant, Xen};
+
+/// What the toolstack asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// `poweroff` or `halt`: save and stop.
+    PowerOff,
+    /// `reboot`: save and stop, to be started again.
+    Reboot,
+}
+
+/// Watches for a request to stop and acknowledges it.
+#[derive(Debug, Default)]
+pub struct ShutdownWatch {
+    watching: bool,
+    requested: Option<Request>,
+}
+
+impl ShutdownWatch {
+    /// Not watching before the first step.
+    pub const fn new() -> Self {
+        Self { watching: false, requested: None }
+    }
+
+    /// The request that came, if any; it stays.
+    pub const fn requested(&self) -> Option<Request> {
+        self.requested
+    }
+}
+
+const PATH: &str = "control/shutdown";
+const TOKEN: &str = "shutdown";
+
+impl<X: Xen> Driver<X> for ShutdownWatch {
+    fn step(&mut self, xen: &mut X, _now: Instant) {
+        if !self.watching {
+            // Best effort: a toolstack that does not read the flag may still write the request.
+            let _ = xen.write(None, "control/feature-poweroff", b"1");
+            let _ = xen.write(None, "control/feature-reboot", b"1");
+            self.watching = xen.watch(PATH, TOKEN).is_ok();
+        }
+        let mut fired = false;
+        while xen.next_watch_event(TOKEN).is_some() {
+            fired = true;
+        }
+        if !fired {
+            return;
+        }
+        let request = match xen.read(None, PATH).as_deref() {
+            Ok(b"poweroff" | b"halt") => Request::PowerOff,
+            Ok(b"reboot") => Request::Reboot,
+            Ok(b"") | Err(_) => return,
+            Ok(_) => {
+                log::warn!(target: "shutdown", "ignoring a request in {PATH} that is neither poweroff, halt nor reboot");
+                return;
+            }
+        };
+        // The empty value is the acknowledgement that libxl waits for.
+        if let Err(error) = xen.write(None, PATH, b"") {
+            log::warn!(target: "shutdown", "cannot acknowledge the request in {PATH}: {error}");
+        }
+        self.requested = Some(request);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+}

@@ -1,0 +1,1 @@
+//! What all split drivers do with xenstore.
