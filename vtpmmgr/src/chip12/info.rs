@@ -1,0 +1,151 @@
+//! Starting the chip and asking it about itself.
+
+use super::codes::{self, ord, rt};
+use super::{Chip, ChipError, short};
+use alloc::vec::Vec;
+use tpm_crypto::sha1;
+use tpm_wire::{Reader, Transport, Truncated, Writer};
+use zeroize::Zeroizing;
+
+/// `TPM_CAPABILITY_AREA` and sub-capabilities (part 2, section 21).
+mod cap {
+    pub const PROPERTY: u32 = 0x05;
+    pub const HANDLE: u32 = 0x14;
+    pub const VERSION_VAL: u32 = 0x1a;
+    pub const PROP_OWNER: u32 = 0x111;
+    pub const PROP_TIS_TIMEOUT: u32 = 0x115;
+    pub const PROP_DURATION: u32 = 0x120;
+}
+
+/// What the chip tells about itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChipInfo {
+    /// Specification level (2 for TPM Main 1.2).
+    pub spec_level: u16,
+    /// Errata revision.
+    pub errata: u8,
+    /// TCG vendor identifier.
+    pub vendor: [u8; 4],
+    /// Firmware revision, major and minor.
+    pub firmware: [u8; 2],
+    /// Whether the chip has an owner.
+    pub owned: bool,
+    /// TIS time-outs A to D in microseconds, if the chip tells them.
+    pub timeouts: Option<[u32; 4]>,
+    /// Longest durations of short, medium and long commands in microseconds, if the chip tells them.
+    pub durations: Option<[u32; 3]>,
+    /// A name for this start of the machine: 20 bytes derived from the nonce that the chip draws with every tick session
+    /// (part 1, section 20), that is with every `TPM_Startup`.
+    pub boot_id: [u8; 20],
+}
+
+impl<T: Transport> Chip<'_, T> {
+    /// Starts the chip if the firmware has not, frees what others left behind in it, and asks what it is.
+    pub async fn start(&self) -> Result<ChipInfo, ChipError> {
+        const ST_CLEAR: u16 = 1;
+        match self.call(ord::STARTUP, &ST_CLEAR.to_be_bytes()).await {
+            Ok(_) | Err(ChipError::Refused { code: codes::INVALID_POSTINIT, .. }) => (),
+            Err(ChipError::Refused { code: codes::BAD_TAG, .. }) => return Err(ChipError::Tpm20),
+            Err(error) => return Err(error),
+        }
+        let version = self.capability(cap::VERSION_VAL, &[]).await?;
+        let malformed = short(ord::GET_CAPABILITY);
+        let (spec_level, errata, vendor, firmware) = version_info(&version).map_err(&malformed)?;
+        // A chip that has not finished its self test answers most commands with "needs self test"; asking early lets it work
+        // while nothing waits. Some chips refuse the command when they are done.
+        match self.call(ord::CONTINUE_SELF_TEST, &[]).await {
+            Ok(_) | Err(ChipError::Refused { .. }) => (),
+            Err(error) => return Err(error),
+        }
+        for resource in [rt::KEY, rt::AUTH, rt::TRANS] {
+            self.flush_all(resource).await?;
+        }
+        let owned = match self.property(cap::PROP_OWNER).await?.as_slice() {
+            [owned] => *owned != 0,
+            _ => return Err(ChipError::Malformed { ordinal: ord::GET_CAPABILITY }),
+        };
+        let timeouts = self.property(cap::PROP_TIS_TIMEOUT).await.ok().and_then(|out| numbers(&out));
+        let durations = self.property(cap::PROP_DURATION).await.ok().and_then(|out| numbers(&out));
+        let boot_id = self.boot_id().await?;
+        Ok(ChipInfo { spec_level, errata, vendor, firmware, owned, timeouts, durations, boot_id })
+    }
+
+    /// `count` bytes from the chip's random generator. A chip may give fewer at a time, but never none.
+    pub async fn random(&self, count: usize) -> Result<Zeroizing<Vec<u8>>, ChipError> {
+        let malformed = ChipError::Malformed { ordinal: ord::GET_RANDOM };
+        let mut all = Zeroizing::new(Vec::with_capacity(count));
+        while let Some(missing) = count.checked_sub(all.len()).filter(|missing| *missing > 0) {
+            let asked = u32::try_from(missing).map_err(|_| malformed)?;
+            let out = self.call(ord::GET_RANDOM, &asked.to_be_bytes()).await?;
+            let mut r = Reader::new(&out);
+            let bytes = r.sized32().map_err(short(ord::GET_RANDOM))?;
+            if bytes.is_empty() || bytes.len() > missing || !r.is_empty() {
+                return Err(malformed);
+            }
+            all.extend_from_slice(bytes);
+        }
+        Ok(all)
+    }
+
+    async fn boot_id(&self) -> Result<[u8; 20], ChipError> {
+        let out = self.call(ord::GET_TICKS, &[]).await?;
+        // TPM_CURRENT_TICKS: tag, currentTicks, tickRate, tickNonce (part 2, section 15.1).
+        let mut r = Reader::new(&out);
+        let nonce = (|| {
+            r.bytes(2 + 8 + 2)?;
+            r.array::<20>()
+        })()
+        .map_err(short(ord::GET_TICKS))?;
+        Ok(sha1(&[b"vtpmmgr: start of the machine", &nonce]))
+    }
+
+    async fn property(&self, property: u32) -> Result<Vec<u8>, ChipError> {
+        self.capability(cap::PROPERTY, &property.to_be_bytes()).await
+    }
+
+    async fn capability(&self, area: u32, sub: &[u8]) -> Result<Vec<u8>, ChipError> {
+        let mut params = Vec::new();
+        Writer::new(&mut params).u32(area).sized32(sub);
+        let out = self.call(ord::GET_CAPABILITY, &params).await?;
+        let mut r = Reader::new(&out);
+        let answer = r.sized32().map_err(short(ord::GET_CAPABILITY))?;
+        if r.is_empty() { Ok(answer.to_vec()) } else { Err(ChipError::Malformed { ordinal: ord::GET_CAPABILITY }) }
+    }
+
+    /// Frees every key slot or session of one kind; the chip has few, and the manager owns it.
+    async fn flush_all(&self, resource: u32) -> Result<(), ChipError> {
+        let list = match self.capability(cap::HANDLE, &resource.to_be_bytes()).await {
+            Ok(list) => list,
+            // Not every chip lists every kind.
+            Err(ChipError::Refused { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut r = Reader::new(&list);
+        let count = r.u16().map_err(short(ord::GET_CAPABILITY))?;
+        for _ in 0..count {
+            let handle = r.u32().map_err(short(ord::GET_CAPABILITY))?;
+            self.flush(handle, resource).await?;
+        }
+        Ok(())
+    }
+}
+
+type Version = (u16, u8, [u8; 4], [u8; 2]);
+
+/// TPM_CAP_VERSION_INFO: tag, version (major, minor, revMajor, revMinor), specLevel, errataRev, vendor, vendor's own part
+/// (part 2, section 21.6).
+fn version_info(bytes: &[u8]) -> Result<Version, Truncated> {
+    let mut r = Reader::new(bytes);
+    r.bytes(2 + 2)?;
+    let firmware = r.array()?;
+    let spec_level = r.u16()?;
+    let errata = r.u8()?;
+    Ok((spec_level, errata, r.array()?, firmware))
+}
+
+/// A fixed list of 32-bit numbers and nothing else.
+fn numbers<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
+    let (words, []) = bytes.as_chunks::<4>() else { return None };
+    let words: &[[u8; 4]; N] = words.try_into().ok()?;
+    Some(words.map(u32::from_be_bytes))
+}

@@ -1,0 +1,185 @@
+//! The manager as a client of a TPM 1.2 chip.
+//!
+//! Commands and structures are those of the TPM Main specification level 2, revision 116: ordinals and structures in part 2,
+//! commands in part 3, authorization in part 1. Every answer of the chip is taken as hostile: lengths are checked before
+//! use, and where a session protects an answer its HMAC is verified.
+
+mod codes;
+mod info;
+mod ownership;
+mod seal;
+mod session;
+
+pub use codes::code_name;
+pub use info::ChipInfo;
+pub use seal::{MAX_BLOB, SealedBlob, StorageKey};
+
+use alloc::vec::Vec;
+use codes::ord;
+use core::fmt;
+use core::time::Duration;
+use frontback::looper::Timer;
+use tpm_wire::{HEADER_SIZE, ResponseHeader, Transport, TransportError, Truncated, Writer, v12};
+use zeroize::Zeroizing;
+
+/// Why the chip did not do as asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChipError {
+    /// No answer came.
+    Transport(TransportError),
+    /// The chip answered an error code (part 2, section 16).
+    Refused {
+        /// The command.
+        ordinal: u32,
+        /// The return code.
+        code: u32,
+    },
+    /// The answer is not what the specification lays down for this command.
+    Malformed {
+        /// The command.
+        ordinal: u32,
+    },
+    /// The answer's HMAC is wrong: it does not come from a chip that knows the secret.
+    NotAuthentic {
+        /// The command.
+        ordinal: u32,
+    },
+    /// The chip speaks TPM 2.0.
+    Tpm20,
+}
+
+impl fmt::Display for ChipError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transport(error) => write!(f, "the TPM chip: {error}"),
+            Self::Refused { ordinal, code } => {
+                write!(f, "the TPM chip answered {} to {}", code_name(*code), codes::ordinal_name(*ordinal))?;
+                match *code {
+                    codes::DEACTIVATED | codes::DISABLED => {
+                        f.write_str(": the chip is switched off, enable and activate it in the firmware's set-up")
+                    }
+                    _ => write!(f, " (code {code:#x})"),
+                }
+            }
+            Self::Malformed { ordinal } => {
+                write!(f, "the TPM chip's answer to {} is malformed", codes::ordinal_name(*ordinal))
+            }
+            Self::NotAuthentic { ordinal } => {
+                write!(f, "the TPM chip's answer to {} is not authentic", codes::ordinal_name(*ordinal))
+            }
+            Self::Tpm20 => f.write_str(
+                "this is a TPM 2.0 chip; the manager supports TPM 1.2 chips so far, TPM 2.0 comes in a later version",
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ChipError {}
+
+impl From<TransportError> for ChipError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+/// How long the manager waits before it repeats a command that the chip was too busy for.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How often it repeats it: half a minute, longer than any self test.
+const RETRIES: u32 = 300;
+
+/// A TPM 1.2 chip behind a transport.
+pub struct Chip<'a, T> {
+    transport: T,
+    timer: &'a Timer,
+}
+
+impl<'a, T: Transport> Chip<'a, T> {
+    /// A client of the chip at the other end of `transport`.
+    pub const fn new(transport: T, timer: &'a Timer) -> Self {
+        Self { transport, timer }
+    }
+
+    /// Sends a whole command and returns the whole response, which has a valid header and may be an error. A chip that is
+    /// busy or still testing itself is asked again, for [`RETRIES`] times [`RETRY_PAUSE`].
+    async fn transmit(&self, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, ChipError> {
+        for _ in 0..RETRIES {
+            let response = Zeroizing::new(self.transport.transmit(command).await?);
+            let (header, _) = ResponseHeader::parse(&response).map_err(|_| TransportError::Garbled)?;
+            match header.code.get() {
+                codes::RETRY | codes::DOING_SELFTEST => (),
+                // Something else tests itself only when it is told to; the answer to this command does not matter.
+                codes::NEEDS_SELFTEST => {
+                    let test = self.packet(v12::TAG_RQU_COMMAND, ord::CONTINUE_SELF_TEST, &[]);
+                    self.transport.transmit(&test).await?;
+                }
+                _ => return Ok(response),
+            }
+            self.timer.sleep(RETRY_PAUSE).await;
+        }
+        Err(ChipError::Transport(TransportError::TimedOut))
+    }
+
+    /// A command without authorization: its parameters in, the response's parameters out.
+    async fn call(&self, ordinal: u32, params: &[u8]) -> Result<Zeroizing<Vec<u8>>, ChipError> {
+        let mut response = self.transmit(&self.packet(v12::TAG_RQU_COMMAND, ordinal, params)).await?;
+        accept(&response, ordinal, v12::TAG_RSP_COMMAND)?;
+        response.drain(..HEADER_SIZE);
+        Ok(response)
+    }
+
+    fn packet(&self, tag: u16, ordinal: u32, body: &[u8]) -> Zeroizing<Vec<u8>> {
+        let size = HEADER_SIZE + body.len();
+        let mut packet = Zeroizing::new(Vec::with_capacity(size));
+        Writer::new(&mut packet).u16(tag).u32(u32::try_from(size).unwrap_or(u32::MAX)).u32(ordinal).bytes(body);
+        packet
+    }
+
+    /// Passes a vTPM's GetRandom or PCRRead (a whole command) on, and the chip's answer, checked, back.
+    pub async fn forward(&self, ordinal: u32, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, ChipError> {
+        let response = self.transmit(command).await?;
+        let (header, body) = ResponseHeader::parse(&response).map_err(|_| TransportError::Garbled)?;
+        let right = match (header.code.get(), ordinal) {
+            (0, ord::GET_RANDOM) => {
+                let asked =
+                    command.get(HEADER_SIZE..).and_then(|p| p.first_chunk::<4>()).map(|n| u32::from_be_bytes(*n));
+                let got = body.split_first_chunk::<4>();
+                got.is_some_and(|(n, bytes)| {
+                    let n = u32::from_be_bytes(*n);
+                    n as usize == bytes.len() && asked.is_some_and(|asked| n <= asked)
+                })
+            }
+            (0, ord::PCR_READ) => body.len() == 20,
+            (code, _) => code != 0 && body.is_empty(),
+        };
+        if right && header.tag.get() == v12::TAG_RSP_COMMAND {
+            Ok(response)
+        } else {
+            Err(ChipError::Malformed { ordinal })
+        }
+    }
+
+    /// Ends a session or unloads a key. Nothing depends on the answer: a chip that has lost it already says so.
+    async fn flush(&self, handle: u32, resource: u32) -> Result<(), ChipError> {
+        let mut params = Vec::new();
+        Writer::new(&mut params).u32(handle).u32(resource);
+        match self.call(ord::FLUSH_SPECIFIC, &params).await {
+            Ok(_) | Err(ChipError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Checks a response's return code, then its tag.
+fn accept(response: &[u8], ordinal: u32, tag: u16) -> Result<(), ChipError> {
+    let (header, _) = ResponseHeader::parse(response).map_err(|_| ChipError::Malformed { ordinal })?;
+    match header.code.get() {
+        0 if header.tag.get() == tag => Ok(()),
+        0 => Err(ChipError::Malformed { ordinal }),
+        code => Err(ChipError::Refused { ordinal, code }),
+    }
+}
+
+/// Names the command whose answer ended too early.
+fn short(ordinal: u32) -> impl Fn(Truncated) -> ChipError {
+    move |_| ChipError::Malformed { ordinal }
+}
