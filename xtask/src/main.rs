@@ -1,2 +1,104 @@
-//! The front door of the project.
-fn main() {}
+//! The front door of the project: build, run, test, tidy, bench.
+
+mod build;
+mod cpio;
+mod debian;
+mod elf;
+mod initrd;
+mod packages;
+mod paths;
+mod process;
+mod rig;
+mod run;
+mod swtpm;
+mod ui;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::paths::Paths;
+use crate::swtpm::Chip;
+
+/// Builds, runs and tests the virtual TPM stack.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Subcommand)]
+enum Sub {
+    /// Build the release images into target/images and print their sizes
+    Build,
+    /// Boot real Xen under QEMU and show a Linux guest using its vTPM (installs what is missing)
+    ///
+    /// Without --dom0 and --guest it gives the tour: manager, vTPM and a Linux guest are started, and the guest shows
+    /// tpm_version, PCR values before and after an extend, and random bytes. Exit status 0 means that all of it worked.
+    /// Logs and guest consoles are kept in target/rig/logs/run.
+    Run {
+        /// Run this shell script in dom0 instead of the tour; $VTPM_DIR names the folder with images and example configs
+        #[arg(long, value_name = "SCRIPT")]
+        dom0: Option<PathBuf>,
+        /// Run this shell script in the Linux guest after the stack is up
+        #[arg(long, value_name = "SCRIPT", conflicts_with = "dom0")]
+        guest: Option<PathBuf>,
+        /// Copy a file or folder into dom0 and the guest, under /add (repeatable)
+        #[arg(long, value_name = "PATH")]
+        add: Vec<PathBuf>,
+        /// The hardware chip of the machine
+        #[arg(long, value_enum, default_value = "1.2")]
+        tpm: ChipName,
+        /// Keep the state of chip and disks in DIR and use it again next time
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+        /// Do not build the images first; use those in target/images, if there are any
+        #[arg(long)]
+        no_build: bool,
+        /// The longest time for the whole boot
+        #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
+        limit: u64,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ChipName {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "2.0")]
+    V20,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match work(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(command: Sub) -> Result<ExitCode> {
+    let paths = Paths::find()?;
+    match command {
+        Sub::Build => {
+            build::run(&paths)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Sub::Run { dom0, guest, add, tpm, keep, no_build, limit } => {
+            let chip = match tpm {
+                ChipName::V12 => Chip::V12,
+                ChipName::V20 => Chip::V20,
+            };
+            let limit = Duration::from_secs(limit);
+            let status = run::run(&paths, run::Options { dom0, guest, add, chip, keep, no_build, limit })?;
+            Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from))
+        }
+    }
+}

@@ -1,0 +1,1 @@
+# guest helper functions

@@ -1,0 +1,47 @@
+//! `cargo xtask build`: the release images.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::packages;
+use crate::paths::{Paths, make_dir};
+use crate::process;
+use crate::ui::{Step, say};
+
+/// The packages that are images.
+pub const IMAGES: &[&str] = &["vtpm-stubdom", "vtpmmgr"];
+/// The target the images are built for.
+pub const TARGET: &str = "x86_64-unknown-none";
+
+/// Builds the image of `package` and returns the ELF file's place.
+pub fn image(paths: &Paths, package: &str, bin: &str) -> Result<PathBuf> {
+    packages::need_target()?;
+    let step = Step::begin(format!("Building the image {bin}"));
+    process::check(
+        Command::new("cargo")
+            .current_dir(&paths.root)
+            .env("CARGO_TARGET_DIR", &paths.target)
+            .args(["build", "--quiet", "--release", "--target", TARGET, "--features", "image"])
+            .args(["--package", package, "--bin", bin]),
+        &format!("cargo build of {bin}"),
+        Duration::from_secs(1800),
+    )?;
+    step.done();
+    Ok(paths.target.join(TARGET).join("release").join(bin))
+}
+
+/// Builds all images into `target/images` and prints their sizes.
+pub fn run(paths: &Paths) -> Result<()> {
+    make_dir(&paths.images())?;
+    for name in IMAGES {
+        let built = image(paths, name, name)?;
+        let to = paths.images().join(name);
+        std::fs::copy(&built, &to).with_context(|| format!("cannot copy {} to {}", built.display(), to.display()))?;
+        let size = std::fs::metadata(&to)?.len();
+        say(format!("    {}: {} KiB", paths.show(&to), size.div_ceil(1024)));
+    }
+    Ok(())
+}
