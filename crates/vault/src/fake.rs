@@ -118,6 +118,7 @@ struct Flaky {
     operations: u64,
     cut_at: Option<u64>,
     fail_at: Option<(u64, DiskError)>,
+    fail_reads: Option<DiskError>,
     cut: bool,
 }
 
@@ -131,7 +132,15 @@ impl FlakyDisk {
     /// A disk with this content.
     #[must_use]
     pub fn from_image(durable: Vec<u8>) -> Self {
-        let flaky = Flaky { durable, unflushed: Vec::new(), operations: 0, cut_at: None, fail_at: None, cut: false };
+        let flaky = Flaky {
+            durable,
+            unflushed: Vec::new(),
+            operations: 0,
+            cut_at: None,
+            fail_at: None,
+            fail_reads: None,
+            cut: false,
+        };
         Self(Rc::new(RefCell::new(flaky)))
     }
 
@@ -151,6 +160,11 @@ impl FlakyDisk {
     /// nothing, and what was to be flushed is lost.
     pub fn fail_at(&self, operation: u64, error: DiskError) {
         self.0.borrow_mut().fail_at = Some((operation, error));
+    }
+
+    /// Every read answers `error` from now on.
+    pub fn fail_reads(&self, error: DiskError) {
+        self.0.borrow_mut().fail_reads = Some(error);
     }
 
     /// Whether the power failed.
@@ -225,6 +239,9 @@ impl BlockDevice for FlakyDisk {
         let flaky = self.0.borrow();
         if flaky.cut {
             return Err(DiskError::Gone);
+        }
+        if let Some(error) = flaky.fail_reads {
+            return Err(error);
         }
         let range = range(sector, out.len(), flaky.durable.len())?;
         out.copy_from_slice(&flaky.durable[range.clone()]);
