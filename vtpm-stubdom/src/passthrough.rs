@@ -1,0 +1,39 @@
+//! Commands that a guest may send to the hardware TPM, through the manager.
+//!
+//! A guest's packet with the manager's request tag 0x01C1 in place of 0x00C1 means the hardware TPM. As in the C stack, GetRandom
+//! and PCRRead are passed on with the tag 0x00C1, and the response comes back as it is. Every other ordinal is answered
+//! TPM_BAD_ORDINAL, and management requests (0x01C2) TPM_BADTAG: a guest has no business with the manager.
+
+use crate::manager::{Link, Manager, ORD_GET_RANDOM, ORD_PCR_READ, packet};
+use alloc::vec::Vec;
+use tpm_wire::mgr::{TAG_REQ, TAG_REQ2, TAG_RSP2};
+use tpm_wire::v12::{TAG_RQU_COMMAND, TAG_RSP_COMMAND};
+use tpm_wire::{CommandHeader, ResponseHeader};
+
+/// TPM Main, part 2, section 16.
+const FAIL: u32 = 9;
+const BAD_ORDINAL: u32 = 10;
+const BAD_PARAM_SIZE: u32 = 0x19;
+const BADTAG: u32 = 0x1e;
+
+/// The response, if `command` is meant for the hardware TPM.
+pub async fn answer(command: &[u8], manager: &Manager<'_, impl Link>) -> Option<Vec<u8>> {
+    let (header, body) = CommandHeader::parse(command).ok()?;
+    let refuse = |code| Some(ResponseHeader::bare(TAG_RSP_COMMAND, code).to_vec());
+    match header.tag.get() {
+        TAG_REQ => {}
+        TAG_REQ2 => return Some(ResponseHeader::bare(TAG_RSP2, BADTAG).to_vec()),
+        _ => return None,
+    }
+    let ordinal = header.ordinal.get();
+    if !matches!(ordinal, ORD_GET_RANDOM | ORD_PCR_READ) {
+        return refuse(BAD_ORDINAL);
+    }
+    if body.len() != 4 {
+        return refuse(BAD_PARAM_SIZE);
+    }
+    match manager.forward(&packet(TAG_RQU_COMMAND, ordinal, body)).await {
+        Some(response) => Some(response),
+        None => refuse(FAIL),
+    }
+}

@@ -1,0 +1,198 @@
+//! Serving: guests come and go, commands are answered, changes are durable before their answers go out.
+
+use crate::args::{Options, Startup};
+use crate::guests::Guests;
+use crate::instance::{Admission, BOOT_ID_SIZE, Instance, admission};
+use crate::manager::Link;
+use crate::passthrough;
+use crate::saved::Saved;
+use crate::store::{Store, StoreError};
+use crate::tpm::{GuestTpm, Rejection};
+use crate::wait::Waits;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use frontback::tpmback::{Event, FrontId, Request};
+use tpm_wire::Progress;
+use xen_abi::BlockDevice;
+
+/// The one locality that guests have (docs/decisions/0006-guest-locality.md).
+const GUEST_LOCALITY: u8 = 0;
+
+/// A vTPM that is open.
+pub struct Service<'a, T, L, B, G> {
+    /// The engine, not started.
+    pub tpm: T,
+    /// What keeps it.
+    pub store: Store<'a, L, B>,
+    /// The front ends.
+    pub guests: &'a G,
+    /// The arguments.
+    pub options: Options,
+    /// Which start of the machine this is.
+    pub boot: [u8; BOOT_ID_SIZE],
+    /// Time, and the request to stop.
+    pub waits: &'a Waits<'a>,
+}
+
+/// Who is being served.
+#[derive(Default)]
+struct Attendance {
+    /// The instance whose volatile state the engine holds.
+    held: Option<Instance>,
+    /// Connections that are served: all of one domain.
+    fronts: Vec<FrontId>,
+}
+
+impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
+    /// Serves until a stop is requested, then saves what a guest that lives on needs.
+    pub async fn serve(mut self) {
+        let mut attendance = Attendance::default();
+        while !self.waits.stopping() {
+            if let Some(event) = self.guests.next_event() {
+                self.take(event, &mut attendance).await;
+            } else if let Some(request) = self.guests.next_request() {
+                self.answer(request, &attendance).await;
+            } else {
+                let mut looked = false;
+                self.waits.until(|| core::mem::replace(&mut looked, true).then_some(())).await;
+            }
+        }
+        self.save(attendance.held).await;
+    }
+
+    async fn take(&mut self, event: Event, attendance: &mut Attendance) {
+        match event {
+            Event::Detached { front } => attendance.fronts.retain(|served| *served != front),
+            Event::Attached { front, .. } => {
+                let other = attendance.fronts.iter().find(|served| served.domid != front.domid);
+                let outcome = match other {
+                    Some(other) => Err(format!("domain {} is attached, and a vTPM serves one guest", other.domid)),
+                    None => self.admit(Instance { boot: self.boot, domid: front.domid }, &mut attendance.held).await,
+                };
+                match outcome {
+                    Ok(()) => attendance.fronts.push(front),
+                    Err(reason) => self.guests.refuse(front, &reason),
+                }
+            }
+        }
+    }
+
+    /// Sees to it that the engine holds the volatile state that `guest` is to see, or says why it can't.
+    async fn admit(&mut self, guest: Instance, held: &mut Option<Instance>) -> Result<(), String> {
+        let saved = self.store.saved();
+        let continues = self.options.startup == Startup::Save;
+        let due = admission(guest, *held, saved, continues);
+        log::debug!(target: "vtpm", "{guest} attaches: {due:?}");
+        match due {
+            Admission::Keep => return Ok(()),
+            Admission::Refuse => {
+                return Err(format!(
+                    "{guest} is still the guest that was attached when this vTPM stopped without saving its PCRs: reboot the guest"
+                ));
+            }
+            Admission::Reset | Admission::Restore => {}
+        }
+        let hardware_pcrs = if due == Admission::Reset { self.read_hardware_pcrs().await? } else { Vec::new() };
+        let saved = self.store.saved();
+        let marked = Saved { open: Some(guest), volatile: None, ..saved.clone() };
+        let volatile = saved.volatile.clone();
+        self.store.write(marked).await.map_err(|error| format!("cannot note that {guest} is attached: {error}"))?;
+        // Until it holds the new guest's state the engine holds nobody's.
+        *held = None;
+        match volatile.filter(|_| due == Admission::Restore) {
+            Some(volatile) => {
+                self.tpm
+                    .resume_volatile(&volatile)
+                    .map_err(|error| format!("the PCRs saved for {guest} are refused: {error}"))?;
+                log::info!(target: "vtpm", "Restored the PCRs of {guest}");
+            }
+            None => self.start_for_new_guest(&hardware_pcrs),
+        }
+        self.make_durable().await.map_err(|error| format!("cannot start the TPM for {guest}: {error}"))?;
+        *held = Some(guest);
+        Ok(())
+    }
+
+    /// The values that `hwinitpcr` asks for.
+    async fn read_hardware_pcrs(&self) -> Result<Vec<(u32, [u8; 20])>, String> {
+        let mut values = Vec::new();
+        for index in self.options.hardware_pcrs.iter() {
+            let value = self.store.manager().hardware_pcr(index).await;
+            let value =
+                value.map_err(|error| format!("hwinitpcr: cannot read PCR {index} of the hardware TPM: {error}"))?;
+            values.push((index, value));
+        }
+        Ok(values)
+    }
+
+    fn start_for_new_guest(&mut self, pcrs: &[(u32, [u8; 20])]) {
+        self.tpm.init(match self.options.startup {
+            Startup::Save => Startup::Clear,
+            startup => startup,
+        });
+        pcrs.iter().for_each(|(index, value)| self.tpm.set_pcr(*index, value));
+    }
+
+    async fn answer(&mut self, request: Request, attendance: &Attendance) {
+        let Request { front, locality, command } = request;
+        if !attendance.fronts.contains(&front) {
+            return self.guests.respond(front, &T::rejection(Rejection::Failure));
+        }
+        if locality != GUEST_LOCALITY {
+            log::warn!(target: "vtpm", "domain {} asks for locality {locality}; guests have locality {GUEST_LOCALITY} only", front.domid);
+            return self.guests.respond(front, &T::rejection(Rejection::BadLocality));
+        }
+        if let Some(response) = passthrough::answer(&command, self.store.manager()).await {
+            return self.guests.respond(front, &response);
+        }
+        let mut response = Vec::new();
+        let mut progress = self.tpm.execute(locality, &command, &mut response);
+        while progress == Progress::Working {
+            self.waits.next_turn().await;
+            if self.guests.is_cancelled(front) || self.waits.grace_is_over() {
+                self.tpm.cancel();
+                return self.guests.abandon(front);
+            }
+            progress = self.tpm.resume(&mut response);
+        }
+        match self.make_durable().await {
+            Ok(()) => self.guests.respond(front, &response),
+            Err(StoreError::Undecided) => self.guests.abandon(front),
+            Err(error) => {
+                log::error!(target: "vtpm", "A command failed, its change is not made: {error}");
+                self.guests.respond(front, &T::rejection(Rejection::Failure));
+            }
+        }
+    }
+
+    /// Makes what the engine staged durable, or has it forget the change.
+    async fn make_durable(&mut self) -> Result<(), StoreError> {
+        let Some(engine) = self.tpm.staged() else { return Ok(()) };
+        let next = Saved { engine, ..self.store.saved().clone() };
+        let outcome = self.store.write(next).await;
+        match outcome {
+            Ok(()) => self.tpm.committed(),
+            Err(_) => self.tpm.discard(),
+        }
+        outcome
+    }
+
+    /// At a clean stop: the volatile state of the guest that was served, which may go on running without us.
+    async fn save(&mut self, held: Option<Instance>) {
+        let outcome = match held {
+            None => Ok(()),
+            Some(guest) => {
+                let volatile = Some(self.tpm.save_volatile());
+                self.store.write(Saved { open: Some(guest), volatile, ..self.store.saved().clone() }).await
+            }
+        };
+        match outcome {
+            Ok(()) => log::info!(target: "vtpm", "Stopped; everything is saved"),
+            Err(error) => {
+                let note = "the guest's PCRs are not saved, it has to be rebooted before it is served again";
+                log::error!(target: "vtpm", "Stopped, but {note}: {error}");
+            }
+        }
+    }
+}
