@@ -1,1 +1,167 @@
-# dom0 helper functions
+# For scripts that run in dom0: starting and watching the domains of the stack. Use it with:  . "$VTPM_DIR/lib.sh"
+#
+# Domains are named vtpmmgr, vtpm-NAME and NAME. Their configs are the examples of docs/xl; the disks lie in $VTPM_STATE.
+
+RIG=/run/rig
+mkdir -p $RIG /usr/lib/xen /var/lib/xen
+ln -sfn "$VTPM_DIR" /usr/lib/xen/boot
+ln -sfn "$VTPM_STATE" /var/lib/xen/vtpm
+
+# The time since dom0 booted, and a remark.
+note() {
+    local up _
+    read -r up _ </proc/uptime
+    echo "[$up] $*"
+}
+
+# Ends the script with the last lines of all consoles.
+die() {
+    note "FAILED: $*"
+    local log
+    for log in "$VTPM_LOGS"/console/*.log; do
+        [ -e "$log" ] || continue
+        echo "--- the end of ${log##*/}"
+        tail -n 25 "$log" | tr -d '\r'
+    done
+    xl list
+    exit 1
+}
+
+console_file() { echo "$VTPM_LOGS/console/guest-$1.log"; }
+
+# Remembers where the console of the domain NAME stands; console and wait_console look at what comes after.
+console_mark() {
+    local size
+    size=$(stat -c %s "$(console_file "$1")" 2>/dev/null)
+    echo "${size:-0}" >"$RIG/$1.mark"
+}
+
+# What the domain NAME has printed since it was started (or since console_mark).
+console() {
+    local mark
+    mark=$(cat "$RIG/$1.mark" 2>/dev/null)
+    tail -c "+$((${mark:-0} + 1))" "$(console_file "$1")" 2>/dev/null | tr -d '\r'
+}
+
+domain_exists() { xl domid "$1" >/dev/null 2>&1; }
+
+# wait_console NAME TEXT [SECONDS]: waits until the domain has printed TEXT (a fixed string).
+wait_console() {
+    local end=$((SECONDS + ${3:-90}))
+    while ! console "$1" | grep -qF -- "$2"; do
+        if ((SECONDS >= end)); then
+            note "$1 did not print within ${3:-90} s: $2"
+            return 1
+        fi
+        sleep 0.2
+    done
+}
+
+# wait_gone NAME [SECONDS]: waits until the domain is no more.
+wait_gone() {
+    local end=$((SECONDS + ${2:-60}))
+    while domain_exists "$1"; do
+        ((SECONDS < end)) || return 1
+        sleep 0.2
+    done
+}
+
+# blank_disk FILE: a disk of 2 MiB that has never been used, unless there is one.
+blank_disk() { [ -e "$VTPM_STATE/$1" ] || truncate -s 2M "$VTPM_STATE/$1"; }
+
+# set_line FILE KEY VALUE: replaces one line of an xl config.
+set_line() {
+    grep -v "^$2=" "$1" >"$1.new"
+    echo "$2=$3" >>"$1.new"
+    mv "$1.new" "$1"
+}
+
+# A UUID that depends on the name only.
+uuid_of() { printf %s "$1" | md5sum | sed -E 's/^(.{8})(.{4})(.{4})(.{4})(.{12}).*/\1-\2-\3-\4-\5/'; }
+
+# start_manager [EXTRA]: the manager; EXTRA stands for the example's extra= line.
+start_manager() {
+    local config=$RIG/vtpmmgr.cfg
+    cp "$VTPM_DIR/vtpmmgr.cfg" "$config"
+    [ -z "$1" ] || set_line "$config" extra "\"$1\""
+    blank_disk vtpmmgr.img
+    console_mark vtpmmgr
+    xl create -q "$config"
+}
+
+# start_vtpm NAME [EXTRA] [UUID] [DISK]: the vTPM of the guest NAME; DISK is a file in $VTPM_STATE.
+start_vtpm() {
+    local config=$RIG/vtpm-$1.cfg disk=${4:-$1.img}
+    sed "s/vtpm-g1/vtpm-$1/; s|/g1.img|/$disk|" "$VTPM_DIR/vtpm-g1.cfg" >"$config"
+    [ -z "$2" ] || set_line "$config" extra "\"$2\""
+    set_line "$config" vtpm "[\"backend=vtpmmgr,uuid=${3:-$(uuid_of "$1")}\"]"
+    blank_disk "$disk"
+    console_mark "vtpm-$1"
+    xl create -q "$config"
+}
+
+# start_guest NAME: the Linux guest NAME with the vTPM vtpm-NAME. Returns when it takes commands.
+start_guest() {
+    local config=$RIG/$1.cfg
+    sed "s/\"g1\"/\"$1\"/; s/vtpm-g1/vtpm-$1/" "$VTPM_DIR/g1.cfg" >"$config"
+    console_mark "$1"
+    xl create -q "$config" || return
+    wait_console "$1" @@READY 120
+}
+
+# start_stack NAME: manager, vTPM and guest.
+start_stack() {
+    start_manager || die "the manager was not created"
+    wait_console vtpmmgr "Waiting for commands from vTPM's:" 120 || die "the manager is not ready"
+    note "manager ready"
+    start_vtpm "$1" || die "the vTPM was not created"
+    wait_console "vtpm-$1" "Waiting for frontend domain to connect.." 180 || die "the vTPM is not ready"
+    note "vTPM ready"
+    start_guest "$1" || die "the guest did not come up"
+    note "guest ready"
+}
+
+# stop NAME [SECONDS]: asks a manager or vTPM to end, waits for it.
+stop() {
+    xl shutdown "$1" >/dev/null && wait_gone "$1" "${2:-60}"
+}
+
+# destroy NAME...: ends domains at once.
+destroy() {
+    local name
+    for name in "$@"; do
+        domain_exists "$name" || continue
+        xl destroy "$name"
+        wait_gone "$name" 30
+    done
+}
+
+# guest_send NAME COMMAND: starts a command in the guest and prints the number of the answer.
+guest_send() {
+    local tty id
+    tty=$(xenstore-read "/local/domain/$(xl domid "$1")/console/tty") || return 125
+    id=$BASHPID.$RANDOM
+    printf 'RUN %s %s\n' "$id" "$(printf '%s\n' "$2" | base64 -w 0)" >"$tty"
+    echo "$id"
+}
+
+# guest_answer NAME NUMBER [SECONDS]: prints a command's output and returns its status (124: no end in time).
+guest_answer() {
+    local end=$((SECONDS + ${3:-120})) status
+    until status=$(console "$1" | sed -n "s/^@@END $2 //p") && [ -n "$status" ]; do
+        if ((SECONDS >= end)) || ! domain_exists "$1"; then
+            note "$1: no end of the command"
+            return 124
+        fi
+        sleep 0.1
+    done
+    console "$1" | sed -n "/^@@BEGIN $2\$/,/^@@END $2 /{/^@@/d;p}" | sed '$ { /^$/d }'
+    return "$status"
+}
+
+# guest_run NAME COMMAND [SECONDS]: runs a shell command in the guest; its output and status become ours.
+guest_run() {
+    local id
+    id=$(guest_send "$1" "$2") || return
+    guest_answer "$1" "$id" "$3"
+}

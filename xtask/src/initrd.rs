@@ -86,7 +86,7 @@ pub fn kit(paths: &Paths) -> Result<Kit> {
     };
     let (dom0_init, guest_init) = (read("dom0-init")?, read("guest-init")?);
     let recipe =
-        format!("3 {DOM0_MODULES:?}{GUEST_MODULES:?}{DOM0_PROGRAMS:?}{GUEST_PROGRAMS:?}{dom0_init}{guest_init}");
+        format!("4 {DOM0_MODULES:?}{GUEST_MODULES:?}{DOM0_PROGRAMS:?}{GUEST_PROGRAMS:?}{dom0_init}{guest_init}");
     let stamp = dir.join("complete");
     let pool_stamp = paths.rig().join("debian").join("complete");
     if pool_stamp.exists() && std::fs::read_to_string(&stamp).is_ok_and(|text| text == recipe) {
