@@ -1,0 +1,53 @@
+//! Log lines on the console, in the forms that the vTPM documentation promises.
+
+use core::fmt;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+struct ConsoleLogger;
+
+/// Directs the `log` crate to the console, at level "info" to begin with.
+pub fn init() {
+    if log::set_logger(&ConsoleLogger).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+/// Changes the level from which on lines are shown.
+pub fn set_level(level: LevelFilter) {
+    log::set_max_level(level);
+}
+
+impl Log for ConsoleLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        super::write(format_args!("{}{}\n", Prefix(record), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// `INFO[VTPM]: ` for the services, `Info: ` for drivers.
+struct Prefix<'a>(&'a Record<'a>);
+
+impl fmt::Display for Prefix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = self.0.level();
+        match self.0.target() {
+            "vtpm" | "vtpmmgr" => write!(f, "{level}[VTPM]: "),
+            _ => write!(f, "{}: ", driver_level(level)),
+        }
+    }
+}
+
+fn driver_level(level: Level) -> &'static str {
+    match level {
+        Level::Error => "Error",
+        Level::Warn => "Warn",
+        Level::Info => "Info",
+        Level::Debug => "Debug",
+        Level::Trace => "Trace",
+    }
+}

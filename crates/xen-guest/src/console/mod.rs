@@ -1,0 +1,16 @@
+//! The console: port 0xE9 until the PV ring is up, then the ring.
+
+#[cfg(target_os = "none")]
+mod debug_port;
+#[cfg(target_os = "none")]
+mod logger;
+#[cfg(target_os = "none")]
+mod output;
+#[cfg(target_os = "none")]
+mod ring;
+pub mod space;
+
+#[cfg(target_os = "none")]
+pub use logger::{init as init_logger, set_level};
+#[cfg(target_os = "none")]
+pub use output::{open_ring, write, write_crash};

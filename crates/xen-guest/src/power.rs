@@ -1,0 +1,35 @@
+//! Ending the domain.
+
+use crate::cpu;
+use crate::xen::{self, hypercall};
+use x86_64::instructions::port::Port;
+
+/// How the domain ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shutdown {
+    /// All is well.
+    Poweroff,
+    /// Something is wrong; `on_crash=` in the domain's configuration says what happens then.
+    Crash,
+}
+
+/// QEMU's isa-debug-exit device; the process exits with twice the value written, plus one.
+const DEBUG_EXIT_PORT: u16 = 0xf4;
+
+/// Ends the domain. Without Xen, QEMU with `-device isa-debug-exit` exits with status 33 for a power-off and 35 for a crash.
+pub fn shutdown(how: Shutdown) -> ! {
+    if xen::is_present() {
+        let reason = match how {
+            Shutdown::Poweroff => hypercall::SHUTDOWN_POWEROFF,
+            Shutdown::Crash => hypercall::SHUTDOWN_CRASH,
+        };
+        hypercall::shutdown(reason);
+    }
+    let status: u32 = match how {
+        Shutdown::Poweroff => 0x10,
+        Shutdown::Crash => 0x11,
+    };
+    // SAFETY: the port is QEMU's debug-exit device or nothing at all.
+    unsafe { Port::new(DEBUG_EXIT_PORT).write(status) };
+    cpu::halt()
+}
