@@ -14,6 +14,8 @@ pub mod fake;
 pub mod looper;
 pub mod ring;
 pub mod shutdown;
+#[cfg(test)]
+mod test_log;
 pub mod tpmback;
 pub mod tpmfront;
 pub mod tpmif;

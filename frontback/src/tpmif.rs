@@ -35,6 +35,8 @@ pub const STATE_FINISH: u8 = 2;
 pub const STATE_CANCEL: u8 = 3;
 
 const OFFSET_STATE: usize = 4;
+const OFFSET_LOCALITY: usize = 5;
+const OFFSET_EXTRA_PAGES: usize = 7;
 
 /// The fixed part of the page.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,10 +104,71 @@ pub fn take_packet(page: &impl SharedPage) -> Result<(u8, Vec<u8>), BadPacket> {
     Ok((header.locality, packet))
 }
 
-/// Puts a packet of at most [`MAX_PACKET`] bytes into the page, all but the state byte.
-pub fn put_packet(page: &impl SharedPage, locality: u8, packet: &[u8]) -> Result<(), OutOfPage> {
+/// Puts a request of at most [`MAX_PACKET`] bytes into the page; [`set_state`] sends it off.
+pub fn put_request(page: &impl SharedPage, locality: u8, packet: &[u8]) -> Result<(), OutOfPage> {
+    put_packet(page, packet)?;
+    page.store_u8(OFFSET_LOCALITY, locality)
+}
+
+/// Puts a response of at most [`MAX_PACKET`] bytes into the page; [`set_state`] sends it off. The locality stays as it is.
+pub fn put_response(page: &impl SharedPage, packet: &[u8]) -> Result<(), OutOfPage> {
+    put_packet(page, packet)
+}
+
+fn put_packet(page: &impl SharedPage, packet: &[u8]) -> Result<(), OutOfPage> {
     let length = u32::try_from(packet.len()).map_err(|_| OutOfPage)?;
     page.write(HEADER_SIZE, packet)?;
-    page.write(0, &length.to_ne_bytes())?;
-    page.write(OFFSET_STATE + 1, &[locality, 0, 0])
+    page.store_u8(OFFSET_EXTRA_PAGES, 0)?;
+    page.write(0, &length.to_ne_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::FakePage;
+
+    #[test]
+    fn layout_is_that_of_the_header_file() {
+        let page = FakePage::new();
+        put_request(&page, 3, b"0123456789").unwrap();
+        set_state(&page, STATE_SUBMIT);
+        let mut bytes = [0; 20];
+        page.read(0, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"\x0a\0\0\0\x01\x03\0\x000123456789\0\0");
+        assert_eq!(take_packet(&page), Ok((3, b"0123456789".to_vec())));
+    }
+
+    #[test]
+    fn only_lengths_that_fit_the_page_are_read() {
+        let page = FakePage::new();
+        for (length, good) in
+            [(0u32, false), (9, false), (10, true), (4088, true), (4089, false), (4096, false), (u32::MAX, false)]
+        {
+            page.write(0, &length.to_ne_bytes()).unwrap();
+            let taken = take_packet(&page);
+            if good {
+                assert_eq!(taken.map(|(_, packet)| packet.len()), Ok(length as usize));
+            } else {
+                assert_eq!(taken, Err(BadPacket::Length(length)));
+            }
+        }
+    }
+
+    #[test]
+    fn extra_pages_are_refused_whatever_the_length() {
+        let page = FakePage::new();
+        for (n, length) in [(1u8, 10u32), (255, 4088), (255, u32::MAX)] {
+            page.write(0, &length.to_ne_bytes()).unwrap();
+            page.store_u8(OFFSET_EXTRA_PAGES, n).unwrap();
+            assert_eq!(take_packet(&page), Err(BadPacket::ExtraPages(n)));
+        }
+    }
+
+    #[test]
+    fn a_packet_too_long_for_the_page_is_not_written() {
+        let page = FakePage::new();
+        assert_eq!(put_response(&page, &[1; MAX_PACKET]), Ok(()));
+        assert_eq!(put_response(&page, &[2; MAX_PACKET + 1]), Err(OutOfPage));
+        assert_eq!(take_packet(&page), Ok((0, alloc::vec![1; MAX_PACKET])));
+    }
 }

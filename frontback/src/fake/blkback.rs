@@ -1,0 +1,7 @@
+//! see below
+/// x
+pub struct BlkBack;
+/// x
+pub struct Fault;
+/// x
+pub struct RamDisk;
