@@ -29,7 +29,7 @@ impl Events {
     /// Waits until an event of an open port or of xenstore is pending, or `deadline` has come; `None` is for ever. Coming back
     /// without either happens.
     pub fn wait(&mut self, deadline: Option<Instant>) {
-        if self.store.is_some_and(|port| store_ring::take_news(port)) {
+        if self.store.is_some_and(store_ring::take_news) {
             return;
         }
         let mut ports = [0; POLL_MAX];
