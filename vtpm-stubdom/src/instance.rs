@@ -6,6 +6,7 @@
 //! | is of another instance | a durable mark is written, then all is reset as at power-on |
 //! | is of the marked instance, and a clean stop saved its volatile state | the save is durably used up, then restored |
 //! | is of the marked instance, and nothing was saved | refused: it may have extended PCRs that are lost |
+//! | is of an instance that was marked earlier, since the machine started | refused, for the same reason |
 //! | is the first after a start with `save`, and there is a saved state | as restored, under its own mark |
 
 use crate::saved::Saved;
@@ -39,8 +40,10 @@ pub enum Admission {
     Reset,
     /// Use up the saved volatile state, then restore it.
     Restore,
-    /// This guest's PCRs are lost.
-    Refuse,
+    /// This guest was attached when the vTPM stopped, and its PCRs were not saved.
+    RefuseUnsaved,
+    /// Another guest was served since, and this one's PCRs went with that.
+    RefuseReplaced,
 }
 
 /// The table above. `held` is the instance whose volatile state the running TPM holds; `continues` is the operator's word
@@ -53,10 +56,30 @@ pub fn admission(guest: Instance, held: Option<Instance>, saved: &Saved, continu
     if saved.volatile.is_some() && held.is_none() && (marked || continues) {
         Admission::Restore
     } else if marked {
-        Admission::Refuse
+        Admission::RefuseUnsaved
+    } else if saved.open.is_some_and(|open| open.boot == guest.boot) && saved.earlier.contains(&guest.domid) {
+        Admission::RefuseReplaced
     } else {
         Admission::Reset
     }
+}
+
+/// The mark for `guest`: in the vault before its first command is served.
+pub fn marked(guest: Instance, saved: &Saved) -> Saved {
+    let (mut next, before) = (saved.clone(), saved.open);
+    next.volatile = None;
+    next.open = Some(guest);
+    match before {
+        Some(before) if before.boot == guest.boot => {
+            if before != guest {
+                next.earlier.push(before.domid);
+            }
+            // After Xen has run through all numbers, one may come again, and is the newest now.
+            next.earlier.retain(|domid| *domid != guest.domid);
+        }
+        _ => next.earlier.clear(),
+    }
+    next
 }
 
 #[cfg(test)]
@@ -69,9 +92,11 @@ mod tests {
     }
 
     fn saved(open: Option<Instance>, volatile: bool) -> Saved {
+        let earlier = if open.is_some() { std::vec![DomId(3)] } else { std::vec![] };
         Saved {
             engine_kind: 1,
             open,
+            earlier,
             volatile: volatile.then(|| Secret::new(b"pcrs".to_vec())),
             engine: Secret::default(),
         }
@@ -90,9 +115,26 @@ mod tests {
             assert_eq!(admission(b, None, &saved(Some(a), volatile), false), Admission::Reset);
         }
         assert_eq!(admission(a, None, &saved(Some(a), true), false), Admission::Restore);
-        assert_eq!(admission(a, None, &saved(Some(a), false), false), Admission::Refuse);
+        assert_eq!(admission(a, None, &saved(Some(a), false), false), Admission::RefuseUnsaved);
         assert_eq!(admission(b, None, &saved(Some(a), true), true), Admission::Restore);
         assert_eq!(admission(b, None, &saved(Some(a), false), true), Admission::Reset);
+    }
+
+    #[test]
+    fn who_was_served_earlier_is_remembered_until_the_machine_restarts() {
+        let (a, b, c) = (guest(1, 5), guest(1, 6), guest(1, 7));
+        let first = marked(a, &saved(None, true));
+        assert!(first.open == Some(a) && first.earlier.is_empty() && first.volatile.is_none());
+        assert!(marked(a, &first).earlier.is_empty());
+        let third = marked(c, &marked(b, &first));
+        assert_eq!(third.earlier, [DomId(5), DomId(6)]);
+        for held in [None, Some(c)] {
+            assert_eq!(admission(a, held, &third, false), Admission::RefuseReplaced);
+            assert_eq!(admission(b, held, &third, false), Admission::RefuseReplaced);
+            assert_eq!(admission(guest(1, 8), held, &third, false), Admission::Reset);
+            assert_eq!(admission(guest(2, 5), held, &third, false), Admission::Reset);
+        }
+        assert!(marked(guest(2, 9), &third).earlier.is_empty());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::saved::Saved;
 use crate::store::Store;
 use crate::tpm::{EngineOptions, GuestTpm};
 use crate::wait::{Stopped, Waits};
+use alloc::vec::Vec;
 use tpm_crypto::Drbg;
 use vault::{Content, Expect, Generation, Kind, Over, Owner, Vault, VaultError, VaultKey, probe};
 use xen_abi::BlockDevice;
@@ -131,7 +132,7 @@ impl<'a, L: Link, B: BlockDevice> Opening<'a, L, B> {
             self.waits.next_turn().await;
         };
         let engine = tpm.staged().unwrap_or_default();
-        let saved = Saved { engine_kind: T::KIND, open: None, volatile: None, engine };
+        let saved = Saved { engine_kind: T::KIND, open: None, earlier: Vec::new(), volatile: None, engine };
         let (mut vault, generation) =
             Vault::create(self.disk, owner, &key, &[], &saved.encode(), over, &mut self.rng).await?;
         let record = Record::encode(&key, generation);

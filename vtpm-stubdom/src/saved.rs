@@ -22,6 +22,8 @@ pub struct Saved {
     pub engine_kind: u8,
     /// The guest instance that was admitted last.
     pub open: Option<Instance>,
+    /// Domains that were admitted before it since the machine started: whoever of them comes back finds its PCRs gone.
+    pub earlier: Vec<DomId>,
     /// That guest's volatile state, if a clean stop saved it and it was not used since.
     pub volatile: Option<Secret>,
     /// The engine's persistent state.
@@ -75,19 +77,25 @@ impl Saved {
         let empty = Secret::default();
         let volatile = self.volatile.as_ref().unwrap_or(&empty);
         // Reserved whole: a vector that grows leaves unwiped copies behind.
-        let mut out = Secret::new(Vec::with_capacity(64 + volatile.len() + self.engine.len()));
+        let mut out = Secret::new(Vec::with_capacity(64 + 2 * self.earlier.len() + volatile.len() + self.engine.len()));
         let flags =
             if self.open.is_some() { HAS_INSTANCE } else { 0 } | if self.volatile.is_some() { HAS_VOLATILE } else { 0 };
         let instance = self.open.unwrap_or(Instance { boot: [0; BOOT_ID_SIZE], domid: DomId(0) });
-        Writer::new(&mut out)
+        // Domain numbers are 15 bits and stand here once each.
+        let earlier = self.earlier.iter().take(usize::from(u16::MAX));
+        let mut writer = Writer::new(&mut out);
+        writer
             .bytes(MAGIC)
             .u16(VERSION)
             .u8(self.engine_kind)
             .u8(flags)
             .bytes(&instance.boot)
             .u16(instance.domid.0)
-            .sized32(volatile)
-            .sized32(&self.engine);
+            .u16(earlier.len() as u16);
+        earlier.for_each(|domid| {
+            writer.u16(domid.0);
+        });
+        writer.sized32(volatile).sized32(&self.engine);
         out
     }
 
@@ -108,15 +116,21 @@ impl Saved {
         }
         let flags = reader.u8()?;
         let instance = Instance { boot: reader.array()?, domid: DomId(reader.u16()?) };
+        let count = reader.u16()?;
+        let (earlier, _) = reader.bytes(2 * usize::from(count))?.as_chunks();
+        let earlier: Vec<_> = earlier.iter().map(|domid| DomId(u16::from_be_bytes(*domid))).collect();
         let volatile = reader.sized32()?;
         let engine = reader.sized32()?;
-        let stray = (flags & HAS_VOLATILE == 0 && !volatile.is_empty()) || flags & !(HAS_INSTANCE | HAS_VOLATILE) != 0;
+        let stray = (flags & HAS_INSTANCE == 0 && !earlier.is_empty())
+            || (flags & HAS_VOLATILE == 0 && !volatile.is_empty())
+            || flags & !(HAS_INSTANCE | HAS_VOLATILE) != 0;
         if stray || !reader.is_empty() {
             return Err(SavedError::Malformed);
         }
         Ok(Self {
             engine_kind,
             open: (flags & HAS_INSTANCE != 0).then_some(instance),
+            earlier,
             volatile: (flags & HAS_VOLATILE != 0).then(|| Secret::new(volatile.to_vec())),
             engine: Secret::new(engine.to_vec()),
         })
@@ -132,6 +146,7 @@ mod tests {
         Saved {
             engine_kind: 1,
             open: Some(Instance { boot: [7; BOOT_ID_SIZE], domid: DomId(0x1234) }),
+            earlier: vec![DomId(9), DomId(0x1233)],
             volatile: Some(Secret::new(b"pcrs".to_vec())),
             engine: Secret::new(b"engine".to_vec()),
         }
@@ -141,9 +156,11 @@ mod tests {
     fn what_is_saved_reads_back() {
         for open in [None, example().open] {
             for volatile in [None, Some(Secret::default()), example().volatile] {
-                let saved = Saved { open, volatile: volatile.clone(), ..example() };
+                let earlier = if open.is_some() { example().earlier } else { vec![] };
+                let saved = Saved { open, earlier, volatile: volatile.clone(), ..example() };
                 let back = Saved::decode(&saved.encode(), 1).ok().unwrap();
                 assert_eq!((back.open, back.volatile, &back.engine[..]), (open, volatile, &b"engine"[..]));
+                assert_eq!(back.earlier, saved.earlier);
             }
         }
     }
@@ -152,7 +169,7 @@ mod tests {
     fn version_1_reads_for_ever() {
         let mut bytes = b"vTPMstat\x00\x01\x01\x03".to_vec();
         bytes.extend([7; 20]);
-        bytes.extend(b"\x12\x34\x00\x00\x00\x04pcrs\x00\x00\x00\x06engine");
+        bytes.extend(b"\x12\x34\x00\x02\x00\x09\x12\x33\x00\x00\x00\x04pcrs\x00\x00\x00\x06engine");
         assert_eq!(example().encode().to_vec(), bytes);
         assert!(Saved::decode(&bytes, 1).is_ok());
     }
@@ -173,10 +190,13 @@ mod tests {
         assert_eq!(with(8, &[0, 2]), Some(SavedError::Newer(2)));
         assert_eq!(with(8, &[0, 0]), Some(SavedError::Malformed));
         assert_eq!(with(10, &[2]), Some(SavedError::OtherEngine(2)));
-        for flags in [1, 4, 0xff] {
+        for flags in [1, 2, 4, 0xff] {
             assert_eq!(with(11, &[flags]), Some(SavedError::Malformed));
         }
-        for length_at in [34, 42] {
+        for count in [0u16, 1, 3, 0x7fff, u16::MAX] {
+            assert_eq!(with(34, &count.to_be_bytes()), Some(SavedError::Malformed), "{count}");
+        }
+        for length_at in [40, 48] {
             for length in [0u32, 1, 0xffff, 0x7fff_ffff, u32::MAX] {
                 assert_eq!(with(length_at, &length.to_be_bytes()), Some(SavedError::Malformed), "{length_at} {length}");
             }

@@ -2,7 +2,7 @@
 
 use crate::args::{Options, Startup};
 use crate::guests::Guests;
-use crate::instance::{Admission, BOOT_ID_SIZE, Instance, admission};
+use crate::instance::{Admission, BOOT_ID_SIZE, Instance, admission, marked};
 use crate::manager::Link;
 use crate::passthrough;
 use crate::saved::Saved;
@@ -86,7 +86,12 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
         log::debug!(target: "vtpm", "{guest} attaches: {due:?}");
         match due {
             Admission::Keep => return Ok(()),
-            Admission::Refuse => {
+            Admission::RefuseReplaced => {
+                return Err(format!(
+                    "another guest was served since {guest} was, and its PCRs are gone: reboot the guest"
+                ));
+            }
+            Admission::RefuseUnsaved => {
                 return Err(format!(
                     "{guest} is still the guest that was attached when this vTPM stopped without saving its PCRs: reboot the guest"
                 ));
@@ -95,7 +100,7 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
         }
         let hardware_pcrs = if due == Admission::Reset { self.read_hardware_pcrs().await? } else { Vec::new() };
         let saved = self.store.saved();
-        let marked = Saved { open: Some(guest), volatile: None, ..saved.clone() };
+        let marked = marked(guest, saved);
         let volatile = saved.volatile.clone();
         self.store.write(marked).await.map_err(|error| format!("cannot note that {guest} is attached: {error}"))?;
         // Until it holds the new guest's state the engine holds nobody's.
@@ -147,6 +152,7 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
             return self.guests.respond(front, &response);
         }
         let mut response = Vec::new();
+        self.tpm.set_time(self.waits.now().as_millis().saturating_mul(1000));
         let mut progress = self.tpm.execute(locality, &command, &mut response);
         while progress == Progress::Working {
             self.waits.next_turn().await;

@@ -57,6 +57,9 @@ pub trait GuestTpm: Engine + Sized {
     /// [`Startup::Save`] starts as `Clear`; what was saved comes by [`Self::resume_volatile`].
     fn init(&mut self, startup: Startup);
 
+    /// Tells the time, before each command: microseconds of a clock that does not go backwards.
+    fn set_time(&mut self, now_us: u64);
+
     /// Sets a PCR of a guest that has not begun to run commands.
     fn set_pcr(&mut self, index: u32, value: &[u8; 20]);
 

@@ -33,6 +33,11 @@ impl<'a> Waits<'a> {
         Self { timer, stop, stopping_since: Cell::new(None) }
     }
 
+    /// The time of the current turn.
+    pub fn now(&self) -> Instant {
+        self.timer.now()
+    }
+
     /// Whether a stop was requested.
     pub fn stopping(&self) -> bool {
         if self.stopping_since.get().is_none() && (self.stop)() {

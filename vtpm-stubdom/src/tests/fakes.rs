@@ -129,10 +129,16 @@ impl GuestTpm for FakeTpm {
         Ok(Self { nv, committed: Some(state.to_vec()), pcr: Vec::new(), startup: None, slow: None })
     }
 
+    /// An NV area that begins with `count` counts starts, to have a start that changes the persistent state.
     fn init(&mut self, startup: Startup) {
+        if self.nv.starts_with(b"count") {
+            self.nv.push(b'i');
+        }
         self.pcr = if startup == Startup::Deactivated { b"deactivated".to_vec() } else { Vec::new() };
         self.startup = Some(startup);
     }
+
+    fn set_time(&mut self, _: u64) {}
 
     fn set_pcr(&mut self, index: u32, value: &[u8; 20]) {
         self.pcr.extend([index as u8, value[0]]);

@@ -74,10 +74,11 @@ fn a_saved_state_is_not_for_another_guest() {
     let front = vtpm.attach(8);
     assert_eq!(vtpm.pcr(front), b"");
     drop(vtpm);
-    // Nor for the first, once another was served.
+    // Nor for the first, once another was served: it may live on, and its PCRs are gone.
     let mut vtpm = world.start();
     let front = vtpm.attach(7);
-    assert_eq!(vtpm.pcr(front), b"", "domain 7 is a new instance by now");
+    let reason = refused_in_the_end(&mut vtpm, front);
+    assert!(reason.contains("another guest was served since"), "{reason}");
 }
 
 #[test]
@@ -164,6 +165,30 @@ fn a_mark_that_cannot_be_written_is_no_admission() {
     // Nothing happened to the first guest's PCRs.
     let first = vtpm.attach(1);
     assert_eq!(vtpm.pcr(first), b"a");
+}
+
+#[test]
+fn a_start_that_cannot_be_made_durable_leaves_nobody_with_anothers_pcrs() {
+    let world = World::with_vtpm(b"count");
+    let mut vtpm = world.start();
+    let first = vtpm.attach(2);
+    vtpm.extend(first, b"a");
+    vtpm.detach(first);
+    let before = world.disk.operations();
+    let second = vtpm.attach(3);
+    assert_eq!(vtpm.nv(second), b"countii");
+    let both_writes = world.disk.operations() - before;
+    vtpm.detach(second);
+    world.disk.fail_at(world.disk.operations() + both_writes - 1, DiskError::Io);
+    let third = vtpm.attach(4);
+    let reason = refused_in_the_end(&mut vtpm, third);
+    assert!(reason.contains("cannot start the TPM for domain 4"), "{reason}");
+    let second = vtpm.attach(3);
+    let reason = refused_in_the_end(&mut vtpm, second);
+    assert!(reason.contains("another guest was served since"), "{reason}");
+    let fourth = vtpm.attach(5);
+    assert_eq!(vtpm.pcr(fourth), b"");
+    assert_eq!(vtpm.nv(fourth), b"countiii");
 }
 
 #[test]
