@@ -22,10 +22,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("tpm-tools", "tpm_version in the guest"),
     ("trousers", "tcsd, the TPM 1.2 daemon under tpm_version"),
     ("mount", "losetup for libxl's block script"),
+    ("util-linux", "flock for libxl's block script"),
 ];
 
 /// Packages whose files are unpacked whole; all others that apt brings along are for systems that are really installed.
-const UNPACK: &[&str] = &["xen", "busybox-static", "bash", "tpm-tools", "trousers", "mount", "zlib1g", "lib"];
+const UNPACK: &[&str] = &["xen", "busybox-static", "bash", "tpm-tools", "trousers", "mount", "util-linux", "zlib1g", "lib"];
 const LEAVE: &[&str] = &["libperl", "libpython", "libfile", "libnumber", "libtext"];
 
 /// Parts of the kernel package that hold all modules the machine loads, with those they depend on.

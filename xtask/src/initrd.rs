@@ -50,6 +50,7 @@ const DOM0_PROGRAMS: &[&str] = &[
     "bash",
     "busybox",
     "losetup",
+    "flock",
     "xl",
     "xenstored",
     "xenconsoled",
