@@ -9,6 +9,8 @@ use x86_64::instructions::port::Port;
 pub enum Shutdown {
     /// All is well.
     Poweroff,
+    /// All is well, and the toolstack is to start the domain again. Without Xen the same as a power-off.
+    Reboot,
     /// Something is wrong; `on_crash=` in the domain's configuration says what happens then.
     Crash,
 }
@@ -21,12 +23,13 @@ pub fn shutdown(how: Shutdown) -> ! {
     if xen::is_present() {
         let reason = match how {
             Shutdown::Poweroff => hypercall::SHUTDOWN_POWEROFF,
+            Shutdown::Reboot => hypercall::SHUTDOWN_REBOOT,
             Shutdown::Crash => hypercall::SHUTDOWN_CRASH,
         };
         hypercall::shutdown(reason);
     }
     let status: u32 = match how {
-        Shutdown::Poweroff => 0x10,
+        Shutdown::Poweroff | Shutdown::Reboot => 0x10,
         Shutdown::Crash => 0x11,
     };
     // SAFETY: the port is QEMU's debug-exit device or nothing at all.
