@@ -54,6 +54,11 @@ impl Identity {
         })
     }
 
+    /// Whether there is no vendor at all: no chip puts 0 or all ones there.
+    pub(crate) fn is_blank<B: TisBus>(regs: &mut Regs<'_, B>) -> bool {
+        matches!(regs.read32(DID_VID), 0 | u32::MAX)
+    }
+
     /// The family that the interface version stands for.
     pub fn family(&self) -> Family {
         if (self.capability >> 28) & 7 == VERSION_PTP { Family::Tpm20 } else { Family::Tpm12 }

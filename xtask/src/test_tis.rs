@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn only_results_are_counted() {
-        let console = "Info: TPM 1.2\nInfo: ok one\nWarn: ok\nInfo: FAILED two: why\nInfo: ok three\nInfo: 2 passed, 1 failed\n";
+        let console =
+            "Info: TPM 1.2\nInfo: ok one\nWarn: ok\nInfo: FAILED two: why\nInfo: ok three\nInfo: 2 passed, 1 failed\n";
         assert_eq!(count(console), Tally { passed: 2, failed: 1 });
         assert_eq!(count(""), Tally::default());
     }

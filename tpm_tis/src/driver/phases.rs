@@ -173,7 +173,10 @@ impl Tis {
             return if late { self.fail(TisError::NoChip, now) } else { Next::Later(Duration::from_millis(5)) };
         }
         if value & access::VALID == 0 {
-            return if late { self.fail(TisError::TimedOut(Wait::AccessValid), now) } else { Next::Soon };
+            // Where nothing answers, some buses read as zeros.
+            let why =
+                if late && Identity::is_blank(regs) { TisError::NoChip } else { TisError::TimedOut(Wait::AccessValid) };
+            return if late { self.fail(why, now) } else { Next::Soon };
         }
         if self.identity.is_none() {
             match Identity::read(regs) {

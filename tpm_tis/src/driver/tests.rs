@@ -139,10 +139,28 @@ fn only_whole_packets_are_taken_and_only_one_at_a_time() {
     assert!(run(&mut tis, &mut bus, &packet(0xc1, 20)).result.is_ok());
 }
 
+/// A bus that reads as zeros.
+struct Zeros;
+
+impl TisBus for Zeros {
+    fn read8(&mut self, _offset: usize) -> u8 {
+        0
+    }
+
+    fn read32(&mut self, _offset: usize) -> u32 {
+        0
+    }
+
+    fn write8(&mut self, _offset: usize, _value: u8) {}
+
+    fn write32(&mut self, _offset: usize, _value: u32) {}
+}
+
 #[test]
 fn an_empty_bus_is_no_chip_and_a_crb_is_named_as_one() {
     let empty = Faults { ones: Some((0, u64::MAX)), ..Faults::default() };
     assert_eq!(against(empty), (Err(TisError::NoChip), 0));
+    assert_eq!(run(&mut driver(), &mut Zeros, &packet(0xc1, 30)).result, Err(TisError::NoChip));
     let mut tis = driver();
     let mut crb = chip().with_interface_id(0x0002_5811);
     assert_eq!(run(&mut tis, &mut crb, &packet(0xc1, 30)).result, Err(TisError::NotFifo(0x0002_5811)));

@@ -29,6 +29,15 @@ fn works(bench: &mut Bench) -> Check {
     bench.succeed(&get_random(bench.family)).map(drop)
 }
 
+/// Whether there is a chip for the checks at all; if not, the driver's own words for it are on the console.
+pub fn present(bench: &mut Bench) -> bool {
+    let (result, _) = bench.raw(&get_random(bench.family), None);
+    if let Err(error) = result {
+        log::error!(target: "probe", "{error}");
+    }
+    bench.tis.borrow().identity().is_some()
+}
+
 pub fn run(bench: &mut Bench) {
     bench.check("the chip is identified", |b| {
         let identity = b.tis.borrow().identity().ok_or("no identity")?;

@@ -33,6 +33,9 @@ fn main(guest: Guest) {
             shutdown(Shutdown::Crash)
         }
     };
+    if !interface::present(&mut bench) {
+        shutdown(Shutdown::Crash);
+    }
     match family {
         Family::Tpm12 => tpm12::run(&mut bench),
         Family::Tpm20 => tpm20::run(&mut bench),
