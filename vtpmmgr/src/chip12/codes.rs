@@ -38,8 +38,12 @@ pub const RESOURCES: u32 = 21;
 pub const WRONG_PCR_VALUE: u32 = 24;
 /// `TPM_BAD_PARAM_SIZE`.
 pub const BAD_PARAM_SIZE: u32 = 25;
-/// `TPM_BADTAG`; TPM 2.0's `TPM_RC_BAD_TAG` is the same number.
+/// `TPM_BADTAG`.
 pub const BAD_TAG: u32 = 30;
+/// `TPM_FAILEDSELFTEST`.
+pub const FAILED_SELF_TEST: u32 = 28;
+/// `TPM_AUTH2FAIL`: the second secret is wrong.
+pub const AUTH2FAIL: u32 = 29;
 /// `TPM_NO_ENDORSEMENT`.
 pub const NO_ENDORSEMENT: u32 = 35;
 /// `TPM_INVALID_POSTINIT`: started already.
@@ -54,6 +58,17 @@ pub const NEEDS_SELFTEST: u32 = 0x801;
 pub const DOING_SELFTEST: u32 = 0x802;
 /// `TPM_DEFEND_LOCK_RUNNING`: too many wrong secrets lately.
 pub const DEFEND_LOCK: u32 = 0x803;
+
+/// Return codes that mean something to whoever opens the manager's disk.
+pub mod refusals {
+    /// `TPM_AUTHFAIL`: a wrong secret.
+    pub const AUTHFAIL: u32 = super::AUTHFAIL;
+    /// `TPM_BAD_LOCALITY`: sealed for another locality.
+    pub const BAD_LOCALITY: u32 = super::BAD_LOCALITY;
+    /// States of the chip that pass or can be ended, and say nothing about whose blob it was given.
+    pub const PASSING: [u32; 5] =
+        [super::DEACTIVATED, super::DISABLED, super::RESOURCES, super::FAILED_SELF_TEST, super::DEFEND_LOCK];
+}
 
 /// `TPM_RESOURCE_TYPE` (part 2, section 4.1).
 pub mod rt {
@@ -84,7 +99,8 @@ pub fn code_name(code: u32) -> &'static str {
         RESOURCES => "TPM_RESOURCES",
         WRONG_PCR_VALUE => "TPM_WRONGPCRVAL",
         BAD_PARAM_SIZE => "TPM_BAD_PARAM_SIZE",
-        28 => "TPM_FAILEDSELFTEST",
+        FAILED_SELF_TEST => "TPM_FAILEDSELFTEST",
+        AUTH2FAIL => "TPM_AUTH2FAIL",
         BAD_TAG => "TPM_BADTAG",
         33 => "TPM_DECRYPT_ERROR",
         34 => "TPM_INVALID_AUTHHANDLE",

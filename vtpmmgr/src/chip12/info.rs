@@ -1,10 +1,10 @@
 //! Starting the chip and asking it about itself.
 
 use super::codes::{self, ord, rt};
-use super::{Chip, ChipError, short};
+use super::{Chip, ChipError, ended, short};
 use alloc::vec::Vec;
 use tpm_crypto::sha1;
-use tpm_wire::{Reader, Transport, Truncated, Writer};
+use tpm_wire::{Reader, ResponseHeader, Transport, Truncated, Writer};
 use zeroize::Zeroizing;
 
 /// `TPM_CAPABILITY_AREA` and sub-capabilities (part 2, section 21).
@@ -45,8 +45,7 @@ impl<T: Transport> Chip<'_, T> {
         const ST_CLEAR: u16 = 1;
         match self.call(ord::STARTUP, &ST_CLEAR.to_be_bytes()).await {
             Ok(_) | Err(ChipError::Refused { code: codes::INVALID_POSTINIT, .. }) => (),
-            Err(ChipError::Refused { code: codes::BAD_TAG, .. }) => return Err(ChipError::Tpm20),
-            Err(error) => return Err(error),
+            Err(error) => return Err(if self.speaks_20().await? { ChipError::Tpm20 } else { error }),
         }
         let version = self.capability(cap::VERSION_VAL, &[]).await?;
         let malformed = short(ord::GET_CAPABILITY);
@@ -68,6 +67,17 @@ impl<T: Transport> Chip<'_, T> {
         let durations = self.property(cap::PROP_DURATION).await.ok().and_then(|out| numbers(&out));
         let boot_id = self.boot_id().await?;
         Ok(ChipInfo { spec_level, errata, vendor, firmware, owned, timeouts, durations, boot_id })
+    }
+
+    /// Whether the chip understands a TPM 2.0 command (TPM2_GetCapability): only then does the response's tag say so.
+    async fn speaks_20(&self) -> Result<bool, ChipError> {
+        const ST_NO_SESSIONS: u16 = 0x8001;
+        const CC_GET_CAPABILITY: u32 = 0x17a;
+        let mut params = Vec::new();
+        // TPM_CAP_TPM_PROPERTIES, TPM_PT_TOTAL_COMMANDS, one of them.
+        Writer::new(&mut params).u32(6).u32(0x129).u32(1);
+        let response = self.transmit(&self.packet(ST_NO_SESSIONS, CC_GET_CAPABILITY, &params)).await?;
+        Ok(ResponseHeader::parse(&response).is_ok_and(|(header, _)| header.tag.get() == ST_NO_SESSIONS))
     }
 
     /// `count` bytes from the chip's random generator. A chip may give fewer at a time, but never none.
@@ -96,6 +106,7 @@ impl<T: Transport> Chip<'_, T> {
             r.array::<20>()
         })()
         .map_err(short(ord::GET_TICKS))?;
+        ended(&r, ord::GET_TICKS)?;
         Ok(sha1(&[b"vtpmmgr: start of the machine", &nonce]))
     }
 
@@ -109,7 +120,8 @@ impl<T: Transport> Chip<'_, T> {
         let out = self.call(ord::GET_CAPABILITY, &params).await?;
         let mut r = Reader::new(&out);
         let answer = r.sized32().map_err(short(ord::GET_CAPABILITY))?;
-        if r.is_empty() { Ok(answer.to_vec()) } else { Err(ChipError::Malformed { ordinal: ord::GET_CAPABILITY }) }
+        ended(&r, ord::GET_CAPABILITY)?;
+        Ok(answer.to_vec())
     }
 
     /// Frees every key slot or session of one kind; the chip has few, and the manager owns it.

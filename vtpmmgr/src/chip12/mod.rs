@@ -10,7 +10,7 @@ mod ownership;
 mod seal;
 mod session;
 
-pub use codes::code_name;
+pub use codes::{code_name, refusals};
 pub use info::ChipInfo;
 pub use seal::{MAX_BLOB, SealedBlob, StorageKey};
 
@@ -19,7 +19,7 @@ use codes::ord;
 use core::fmt;
 use core::time::Duration;
 use frontback::looper::Timer;
-use tpm_wire::{HEADER_SIZE, ResponseHeader, Transport, TransportError, Truncated, Writer, v12};
+use tpm_wire::{HEADER_SIZE, Reader, ResponseHeader, Transport, TransportError, Truncated, Writer, v12};
 use zeroize::Zeroizing;
 
 /// Why the chip did not do as asked.
@@ -179,7 +179,15 @@ fn accept(response: &[u8], ordinal: u32, tag: u16) -> Result<(), ChipError> {
     }
 }
 
+/// Refuses an answer that goes on after its last field.
+fn ended(r: &Reader<'_>, ordinal: u32) -> Result<(), ChipError> {
+    if r.is_empty() { Ok(()) } else { Err(ChipError::Malformed { ordinal }) }
+}
+
 /// Names the command whose answer ended too early.
 fn short(ordinal: u32) -> impl Fn(Truncated) -> ChipError {
     move |_| ChipError::Malformed { ordinal }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use super::codes::{KH_SRK, ord, rt};
 use super::ownership::storage_key_template;
 use super::session::Entity;
-use super::{Chip, ChipError, short};
+use super::{Chip, ChipError, ended, short};
 use crate::args::AuthData;
 use alloc::vec::Vec;
 use tpm_crypto::Drbg;
@@ -120,6 +120,7 @@ impl<T: Transport> Chip<'_, T> {
         let mut r = Reader::new(&out);
         let secret = r.sized32().map_err(short(ord::UNSEAL))?;
         let secret: &[u8; 32] = secret.try_into().map_err(|_| ChipError::Malformed { ordinal: ord::UNSEAL })?;
-        if r.is_empty() { Ok(Zeroizing::new(*secret)) } else { Err(ChipError::Malformed { ordinal: ord::UNSEAL }) }
+        ended(&r, ord::UNSEAL)?;
+        Ok(Zeroizing::new(*secret))
     }
 }

@@ -3,7 +3,7 @@
 //! A session is used for one command and ended by it, so nonces never roll; the price is one short command more for each.
 
 use super::codes::{ord, rt};
-use super::{Chip, ChipError, accept, short};
+use super::{Chip, ChipError, accept, ended, short};
 use alloc::vec::Vec;
 use tpm_crypto::{Drbg, ct_eq, hmac_sha1, sha1};
 use tpm_wire::{HEADER_SIZE, Reader, Transport, Writer, v12};
@@ -65,6 +65,7 @@ impl<T: Transport> Chip<'_, T> {
         let out = self.call(ord::OIAP, &[]).await?;
         let mut r = Reader::new(&out);
         let (handle, nonce_even) = (r.u32().map_err(short(ord::OIAP))?, r.array().map_err(short(ord::OIAP))?);
+        ended(&r, ord::OIAP)?;
         Ok(Session { handle, nonce_even, nonce_odd: rng.bytes(), key: Zeroizing::new(*auth) })
     }
 
@@ -82,6 +83,7 @@ impl<T: Transport> Chip<'_, T> {
         let handle = r.u32().map_err(short(ord::OSAP))?;
         let nonce_even = r.array().map_err(short(ord::OSAP))?;
         let nonce_even_osap: [u8; 20] = r.array().map_err(short(ord::OSAP))?;
+        ended(&r, ord::OSAP)?;
         let key = Zeroizing::new(hmac_sha1(auth, &[&nonce_even_osap, &nonce_odd_osap]));
         Ok(Session { handle, nonce_even, nonce_odd: rng.bytes(), key })
     }

@@ -1,0 +1,292 @@
+//! The commands.
+
+use super::state::{Auth, Code, Result, State};
+use alloc::vec;
+use alloc::vec::Vec;
+use tpm_crypto::{aead, hmac_sha1, sha1};
+use tpm_wire::{CommandHeader, Reader, ResponseHeader, Writer};
+
+/// The template of every key that the manager has made: TPM_KEY, storage, 2048 bits, OAEP, secret always needed.
+const STORAGE_KEY: [u8; 47] = [
+    1, 1, 0, 0, 0, 0x11, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 3, 0, 1, 0, 0, 0, 12, 0, 0, 8, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+];
+/// TPM_PCR_INFO_LONG up to the localities, and from there on, when no PCR is selected.
+const PCR_INFO_TAG: [u8; 2] = [0, 6];
+const NO_PCRS: [u8; 50] = {
+    let mut bytes = [0; 50];
+    bytes[1] = 3;
+    bytes[6] = 3;
+    bytes
+};
+
+struct Reply {
+    handles: Vec<u8>,
+    out: Vec<u8>,
+    auths: Vec<Auth>,
+}
+
+fn plain(out: Vec<u8>) -> Result<Reply> {
+    Ok(Reply { handles: vec![], out, auths: vec![] })
+}
+
+impl State {
+    pub fn execute(&mut self, packet: &[u8]) -> Vec<u8> {
+        let Ok((header, body)) = CommandHeader::parse(packet) else {
+            return ResponseHeader::bare(0x00c4, 25).to_vec();
+        };
+        let (tag, ordinal) = (header.tag.get(), header.ordinal.get());
+        let sessions = match tag {
+            0x00c1 => 0,
+            0x00c2 => 1,
+            0x00c3 => 2,
+            _ => return ResponseHeader::bare(0x00c4, 30).to_vec(),
+        };
+        let split = body.len().checked_sub(45 * sessions).and_then(|at| body.split_at_checked(at));
+        let result = match split {
+            Some((params, auths)) => self.dispatch(tag, ordinal, params, auths),
+            None => Err(Code(25)),
+        };
+        match result {
+            Ok(reply) => self.respond(tag + 3, ordinal, &reply),
+            Err(Code(code)) => {
+                // A refused command ends its sessions.
+                let mut r = Reader::new(split.map_or(&[], |(_, auths)| auths));
+                while let Ok(part) = r.array::<45>() {
+                    let handle = part.first_chunk().map_or(0, |h| u32::from_be_bytes(*h));
+                    self.sessions.remove(&handle);
+                }
+                ResponseHeader::bare(0x00c4, code).to_vec()
+            }
+        }
+    }
+
+    fn respond(&mut self, tag: u16, ordinal: u32, reply: &Reply) -> Vec<u8> {
+        let digest = sha1(&[&[0; 4], &ordinal.to_be_bytes(), &reply.out]);
+        let mut body = [&reply.handles[..], &reply.out].concat();
+        for auth in &reply.auths {
+            self.answer_auth(auth, &digest, &mut body);
+        }
+        let mut packet = vec![];
+        Writer::new(&mut packet).u16(tag).u32(body.len() as u32 + 10).u32(0).bytes(&body);
+        packet
+    }
+
+    fn dispatch(&mut self, tag: u16, ordinal: u32, params: &[u8], auths: &[u8]) -> Result<Reply> {
+        if ordinal == 0x99 {
+            return if core::mem::replace(&mut self.started, true) { Err(Code(38)) } else { plain(vec![]) };
+        }
+        if !self.started {
+            return Err(Code(38));
+        }
+        let mut p = Reader::new(params);
+        let mut a = Reader::new(auths);
+        let reply = match (tag, ordinal) {
+            (0x00c1, 0x53) => plain(vec![])?,
+            (0x00c1, 0x65) => self.capability(&mut p)?,
+            (0x00c1, 0x46) => self.random(&mut p)?,
+            (0x00c1, 0x15) => match p.u32()? {
+                index @ 0..24 => plain(vec![index as u8; 20])?,
+                _ => return Err(Code(2)),
+            },
+            (0x00c1, 0xf1) => {
+                let mut out = vec![];
+                Writer::new(&mut out).u16(0x14).u64(77).u16(1).bytes(&self.tick_nonce);
+                plain(out)?
+            }
+            (0x00c1, 0xba) => self.flush(&mut p)?,
+            (0x00c1, 0x0a) => self.oiap()?,
+            (0x00c1, 0x0b) => self.osap(&mut p)?,
+            (0x00c1, 0x78) => {
+                p.array::<20>()?;
+                p.bytes(24)?;
+                self.has_ek = true;
+                plain(vec![0; 284])?
+            }
+            (0x00c1, 0x7c) => self.read_pubek(&mut p)?,
+            (0x00c2, 0x0d) => self.take_ownership(params, &mut p, &mut a)?,
+            (0x00c2, 0x1f) => self.create_wrap_key(params, &mut p, &mut a)?,
+            (0x00c2, 0x41) => self.load_key2(params, &mut p, &mut a)?,
+            (0x00c2, 0x17) => self.seal(params, &mut p, &mut a)?,
+            (0x00c3, 0x18) => self.unseal(params, &mut p, &mut a)?,
+            _ => return Err(Code(10)),
+        };
+        if p.is_empty() { Ok(reply) } else { Err(Code(25)) }
+    }
+
+    fn capability(&mut self, p: &mut Reader<'_>) -> Result<Reply> {
+        let (area, sub) = (p.u32()?, p.sized32()?);
+        let sub = sub.first_chunk().map_or(0, |s| u32::from_be_bytes(*s));
+        let mut answer = vec![];
+        let mut w = Writer::new(&mut answer);
+        match (area, sub) {
+            (0x1a, _) => w.u16(0x30).bytes(&[1, 2, 7, 3]).u16(2).u8(3).bytes(b"FAKE").u16(0),
+            (0x05, 0x111) => w.u8(self.owner.is_some().into()),
+            (0x05, 0x115) => w.u32(750_000).u32(2_000_000).u32(750_000).u32(750_000),
+            (0x05, 0x120) => w.u32(1_000_000).u32(3_000_000).u32(60_000_000),
+            (0x14, 1) => {
+                w.u16(self.keys.len() as u16);
+                self.keys.keys().fold(&mut w, |w, handle| w.u32(*handle))
+            }
+            (0x14, 2) => {
+                w.u16(self.sessions.len() as u16);
+                self.sessions.keys().fold(&mut w, |w, handle| w.u32(*handle))
+            }
+            _ => return Err(Code(0x2c)),
+        };
+        let mut out = vec![];
+        Writer::new(&mut out).sized32(&answer);
+        plain(out)
+    }
+
+    fn random(&mut self, p: &mut Reader<'_>) -> Result<Reply> {
+        // Never more than 20 at a time, as some chips do.
+        let mut bytes = vec![0; p.u32()?.min(20) as usize];
+        self.rng.fill(&mut bytes);
+        let mut out = vec![];
+        Writer::new(&mut out).sized32(&bytes);
+        plain(out)
+    }
+
+    fn flush(&mut self, p: &mut Reader<'_>) -> Result<Reply> {
+        let (handle, kind) = (p.u32()?, p.u32()?);
+        let found = match kind {
+            1 => self.keys.remove(&handle).is_some(),
+            2 => self.sessions.remove(&handle).is_some(),
+            _ => false,
+        };
+        if found { plain(vec![]) } else { Err(Code(34)) }
+    }
+
+    fn oiap(&mut self) -> Result<Reply> {
+        let (handle, nonce) = self.open_session(None)?;
+        plain([&handle.to_be_bytes()[..], &nonce].concat())
+    }
+
+    fn osap(&mut self, p: &mut Reader<'_>) -> Result<Reply> {
+        let (kind, value, nonce_odd) = (p.u16()?, p.u32()?, p.array::<20>()?);
+        let entity = match kind {
+            1 => value,
+            4 => 0x4000_0000,
+            _ => return Err(Code(3)),
+        };
+        let auth = self.key_auth(entity)?;
+        let nonce_even_osap: [u8; 20] = self.rng.bytes();
+        let shared = hmac_sha1(&auth, &[&nonce_even_osap, &nonce_odd]);
+        let (handle, nonce) = self.open_session(Some((shared, entity)))?;
+        plain([&handle.to_be_bytes()[..], &nonce, &nonce_even_osap].concat())
+    }
+
+    fn read_pubek(&mut self, p: &mut Reader<'_>) -> Result<Reply> {
+        let nonce = p.array::<20>()?;
+        if !self.has_ek {
+            return Err(Code(35));
+        }
+        if self.owner.is_some() {
+            return Err(Code(8));
+        }
+        let mut key = vec![];
+        let mut w = Writer::new(&mut key);
+        w.u32(1).u16(3).u16(1).u32(12).u32(2048).u32(2).u32(0).sized32(&self.ek.public().modulus());
+        let checksum = sha1(&[&key, &nonce]);
+        key.extend_from_slice(&checksum);
+        plain(key)
+    }
+
+    fn take_ownership(&mut self, params: &[u8], p: &mut Reader<'_>, a: &mut Reader<'_>) -> Result<Reply> {
+        if self.owner.is_some() {
+            return Err(Code(20));
+        }
+        let (protocol, owner, srk) = (p.u16()?, p.sized32()?, p.sized32()?);
+        if protocol != 5 || p.array::<47>()? != STORAGE_KEY {
+            return Err(Code(3));
+        }
+        let mut decrypt = |encrypted: &[u8]| {
+            let secret = self.ek.decrypt_oaep(&mut self.rng, encrypted).map_err(|_| Code(33))?;
+            <[u8; 20]>::try_from(&secret[..]).map_err(|_| Code(3))
+        };
+        let (owner, srk) = (decrypt(owner)?, decrypt(srk)?);
+        let mut auth = self.auth(a)?;
+        self.check(&mut auth, owner, 0, &sha1(&[&0x0du32.to_be_bytes(), params]), 1)?;
+        self.owner = Some((owner, srk));
+        Ok(Reply { handles: vec![], out: vec![7; 303], auths: vec![auth] })
+    }
+
+    fn create_wrap_key(&mut self, params: &[u8], p: &mut Reader<'_>, a: &mut Reader<'_>) -> Result<Reply> {
+        let parent = p.u32()?;
+        let digest = sha1(&[&0x1fu32.to_be_bytes(), &params[4..]]);
+        let (usage, _migration, template) = (p.array::<20>()?, p.array::<20>()?, p.array::<47>()?);
+        let mut auth = self.auth(a)?;
+        let secret = self.key_auth(parent)?;
+        self.check(&mut auth, secret, parent, &digest, 1)?;
+        if template != STORAGE_KEY {
+            return Err(Code(3));
+        }
+        let usage = Self::decrypt_auth(&auth, &usage, true);
+        Ok(Reply { handles: vec![], out: self.wrap(1, &usage), auths: vec![auth] })
+    }
+
+    fn load_key2(&mut self, params: &[u8], p: &mut Reader<'_>, a: &mut Reader<'_>) -> Result<Reply> {
+        let parent = p.u32()?;
+        let digest = sha1(&[&0x41u32.to_be_bytes(), &params[4..]]);
+        let blob = p.bytes(p.rest().len())?;
+        let mut auth = self.auth(a)?;
+        let secret = self.key_auth(parent)?;
+        self.check(&mut auth, secret, parent, &digest, 1)?;
+        let usage = self.unwrap(1, blob, 33)?;
+        let usage = usage.first_chunk::<20>().ok_or(Code(33))?;
+        let handle = self.load_key(*usage)?;
+        Ok(Reply { handles: handle.to_be_bytes().to_vec(), out: vec![], auths: vec![auth] })
+    }
+
+    fn seal(&mut self, params: &[u8], p: &mut Reader<'_>, a: &mut Reader<'_>) -> Result<Reply> {
+        let key = p.u32()?;
+        let digest = sha1(&[&0x17u32.to_be_bytes(), &params[4..]]);
+        let (encrypted, info, data) = (p.array::<20>()?, p.sized32()?, p.sized32()?);
+        let mut auth = self.auth(a)?;
+        // Seal needs a session that is tied to the key.
+        if self.sessions.get(&auth.handle).is_none_or(|s| s.osap.is_none()) {
+            return Err(Code(1));
+        }
+        let secret = self.key_auth(key)?;
+        self.check(&mut auth, secret, key, &digest, 1)?;
+        let mut i = Reader::new(info);
+        let (tag, _creation, release) = (i.array::<2>()?, i.u8()?, i.u8()?);
+        if tag != PCR_INFO_TAG || i.rest() != NO_PCRS || release == 0 {
+            return Err(Code(3));
+        }
+        let blob_auth = Self::decrypt_auth(&auth, &encrypted, true);
+        let content = [&[release][..], &blob_auth, data].concat();
+        Ok(Reply { handles: vec![], out: self.wrap(2, &content), auths: vec![auth] })
+    }
+
+    fn unseal(&mut self, params: &[u8], p: &mut Reader<'_>, a: &mut Reader<'_>) -> Result<Reply> {
+        let key = p.u32()?;
+        let digest = sha1(&[&0x18u32.to_be_bytes(), &params[4..]]);
+        let blob = p.bytes(p.rest().len())?;
+        let (mut parent, mut data) = (self.auth(a)?, self.auth(a)?);
+        let secret = self.key_auth(key)?;
+        self.check(&mut parent, secret, key, &digest, 1)?;
+        let content = self.unwrap(2, blob, 19)?;
+        let mut c = Reader::new(&content);
+        let (release, blob_auth) = (c.u8()?, c.array::<20>()?);
+        self.check(&mut data, blob_auth, 0, &digest, 29)?;
+        if release >> self.locality & 1 == 0 {
+            return Err(Code(61));
+        }
+        let mut out = vec![];
+        Writer::new(&mut out).sized32(c.rest());
+        Ok(Reply { handles: vec![], out, auths: vec![parent, data] })
+    }
+
+    /// The chip's own encrypted form of a key (kind 1) or sealed data (kind 2).
+    fn wrap(&mut self, kind: u8, content: &[u8]) -> Vec<u8> {
+        let nonce: [u8; 12] = self.rng.bytes();
+        [&nonce[..], &aead::seal(&self.proof, &nonce, &[kind], content)].concat()
+    }
+
+    fn unwrap(&self, kind: u8, blob: &[u8], refusal: u32) -> Result<Vec<u8>> {
+        let (nonce, sealed) = blob.split_first_chunk::<12>().ok_or(Code(refusal))?;
+        aead::open(&self.proof, nonce, &[kind], sealed).map(|plain| plain.to_vec()).map_err(|_| Code(refusal))
+    }
+}

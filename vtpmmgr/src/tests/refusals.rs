@@ -1,0 +1,156 @@
+//! Every reason not to serve: its own line on the console, front ends refused, the disk as it was.
+
+use super::*;
+use crate::fake::Fault;
+use tpm_wire::TransportError;
+use vault::fake::{RamDisk, block_on};
+use vault::{Kind, Over, Owner, Vault, VaultKey};
+
+/// A chip and a disk that belong together, with one record.
+fn made(line: &str, locality: u8) -> (FakeChip, RamDisk) {
+    let (chip, disk) = (FakeChip::new(1, locality), RamDisk::new(4096));
+    manage(line, disk.clone(), &chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        assert_eq!(m.ask(front(1, 1), &save(&[1; 64])).0, 0);
+        m.stop();
+    });
+    (chip, disk)
+}
+
+/// Starts a manager that must not serve; returns its error line.
+fn refused(line: &str, disk: &RamDisk, chip: &FakeChip) -> String {
+    let before = disk.image();
+    manage(line, disk.clone(), chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        m.send(front(1, 1), &save(&[9; 64]));
+        m.settle();
+        assert!(!is_ready() && m.answers().is_empty(), "{}", console());
+        assert!(m.fronts.refused_all.get(), "{}", console());
+        m.stop();
+    });
+    assert!(disk.image() == before, "the disk was written to: {}", console());
+    let console = console();
+    let mut errors = console.lines().filter(|line| line.starts_with("ERROR[vtpmmgr]: "));
+    let error = errors.next().expect("an error line");
+    assert_eq!(errors.next(), None, "one line says it");
+    String::from(error)
+}
+
+/// As [`refused`], with a line that must hold these words.
+fn refused_for(words: &str, line: &str, disk: &RamDisk, chip: &FakeChip) {
+    let error = refused(line, disk, chip);
+    assert!(error.contains(words), "{words:?} is not in {error:?}");
+}
+
+#[test]
+fn disks_that_are_not_this_managers() {
+    let chip = FakeChip::new(1, 0);
+    let foreign = RamDisk::new(4096);
+    foreign.edit(|image| image[510] = 0x55);
+    refused_for("not a vault", "", &foreign, &chip);
+    refused_for("the vault needs 65536", "", &RamDisk::new(16), &chip);
+
+    let vtpms = RamDisk::new(4096);
+    let mut rng = tpm_crypto::Drbg::new(&[1; 48], b"").unwrap();
+    let owner = Owner { kind: Kind::Vtpm, uuid: uuid(7) };
+    let key = VaultKey::from_bytes(&[1; 32]);
+    assert!(block_on(Vault::create(vtpms.clone(), owner, &key, b"", b"state", Over::Blank, &mut rng)).is_ok());
+    refused_for("belongs to vTPM 07070707-0707", "", &vtpms, &chip);
+    assert!(chip.seen().is_empty(), "the chip is not touched before the disk is known to be usable");
+
+    manage_with("", async { Err::<RamDisk, _>(DiskError::NoFlush) }, &chip, &mut Cpu(true), |mut m| {
+        m.settle();
+        assert!(console().contains("neither flush nor barrier") && m.fronts.refused_all.get());
+        m.stop();
+    });
+}
+
+#[test]
+fn a_disk_of_a_newer_format() {
+    let (chip, disk) = made("", 0);
+    for copy in [0, 4096] {
+        disk.edit(|image| image[copy + 19] = 2);
+    }
+    refused_for("format 2, which is newer", "", &disk, &chip);
+}
+
+#[test]
+fn a_damaged_disk() {
+    let (chip, disk) = made("", 0);
+    // Everything behind the superblocks.
+    disk.edit(|image| image[8192..].iter_mut().for_each(|byte| *byte ^= 1));
+    refused_for("damaged", "", &disk, &chip);
+}
+
+#[test]
+fn another_machines_chip_and_a_cleared_one() {
+    let (chip, disk) = made("", 0);
+    let other = FakeChip::new(2, 0);
+    refused_for("the chip was cleared, or the disk is from another machine", "", &disk, &other);
+    assert_eq!(other.owner_and_srk(), None, "no ownership is taken for a disk that is sealed elsewhere");
+    manage("", RamDisk::new(4096), &other, |mut m| {
+        m.settle();
+        m.stop();
+    });
+    refused_for("this TPM chip cannot open the manager's disk", "", &disk, &other);
+    chip.clear();
+    refused_for("has no owner, but", "", &disk, &chip);
+    manage("", RamDisk::new(4096), &chip, |mut m| {
+        m.settle();
+        m.stop();
+    });
+    refused_for("cleared and has a new owner", "", &disk, &chip);
+}
+
+#[test]
+fn wrong_secrets_and_localities() {
+    let (chip, disk) = made("srk_auth=text:right tpmlocality=2", 2);
+    refused_for("give the right one with srk_auth=", "tpmlocality=2", &disk, &chip);
+    refused_for("give the right one with srk_auth=", "srk_auth=text:wrong tpmlocality=2", &disk, &chip);
+    refused_for("cannot be drawn at random", "srk_auth=random tpmlocality=2", &disk, &chip);
+    chip.set_locality(0);
+    refused_for("sealed for locality 2 and the chip is used at locality 0", "srk_auth=text:right", &disk, &chip);
+    // The chip has an owner by now, and a blank disk meets it.
+    refused_for("give the right one with srk_auth=", "", &RamDisk::new(4096), &chip);
+    refused_for("cannot be drawn at random", "srk_auth=random", &RamDisk::new(4096), &chip);
+    chip.set_locality(2);
+    manage("srk_auth=text:right tpmlocality=2", disk, &chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        assert_eq!(m.ask(front(1, 1), &load()), (0, [1; 64].to_vec()));
+        m.stop();
+    });
+}
+
+#[test]
+fn chips_that_do_not_work() {
+    let (chip, disk) = made("", 0);
+    chip.fault(0x99, Fault::Lost(TransportError::Gone));
+    refused_for("the TPM or manager is not there", "", &disk, &chip);
+    chip.fault(0x99, Fault::Code(30));
+    chip.fault(0x17a, Fault::Bytes(&[0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0]));
+    refused_for("TPM 2.0", "", &disk, &chip);
+    chip.fault(0x41, Fault::Code(7));
+    refused_for("switched off", "", &disk, &chip);
+    chip.fault(0x18, Fault::Flip(0));
+    refused_for("not authentic", "", &disk, &chip);
+    // Passing states are not taken for another machine's chip.
+    for code in [21, 28, 0x803] {
+        chip.fault(0x41, Fault::Code(code));
+        assert!(!refused("", &disk, &chip).contains("another machine"));
+    }
+    // At a first start nothing is written before the chip has shown that it gives the key back.
+    for fault in [Fault::Code(9), Fault::Flip(0), Fault::Code(61)] {
+        let chip = FakeChip::new(1, 0);
+        chip.fault(0x18, fault);
+        refused("", &RamDisk::new(4096), &chip);
+    }
+}
+
+#[test]
+fn a_shutdown_ends_a_manager_that_waits_for_its_disk() {
+    let disk = core::future::pending::<Result<RamDisk, DiskError>>();
+    manage_with("", disk, &FakeChip::new(1, 0), &mut Cpu(true), |mut m| {
+        m.settle();
+        m.stop();
+    });
+}

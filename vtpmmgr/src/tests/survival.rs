@@ -1,0 +1,139 @@
+//! Power cuts and disk errors at every write and flush of the manager's disk.
+
+use super::*;
+use vault::fake::{Fate, FlakyDisk};
+
+fn fates(seed: u64) -> [Fate; 5] {
+    [Fate::Lost, Fate::Kept, Fate::Seeded(seed), Fate::Torn(seed), Fate::Subset(0x5555_5555_5555_5555)]
+}
+
+#[test]
+fn a_power_cut_at_any_point_of_the_first_start_is_made_good_by_the_next() {
+    let whole = {
+        let (chip, disk) = (FakeChip::new(1, 0), FlakyDisk::new(256));
+        manage("", disk.clone(), &chip, |mut m| {
+            m.settle();
+            m.stop();
+        });
+        disk.operations()
+    };
+    assert!(whole >= 8);
+    for cut in 0..whole {
+        for fate in fates(cut) {
+            let (chip, disk) = (FakeChip::new(1, 0), FlakyDisk::new(256));
+            disk.cut_at(cut);
+            manage("", disk.clone(), &chip, |mut m| {
+                m.settle();
+                assert!(!is_ready());
+                m.stop();
+            });
+            chip.power_cycle();
+            manage("", disk.restarted(fate), &chip, |mut m| {
+                m.attach(front(1, 1), uuid(1));
+                let answer = m.try_ask(front(1, 1), &save(&[1; 64]));
+                assert_eq!(answer, Some((0, Vec::new())), "cut at {cut}, {fate:?}: {}", console());
+                m.stop();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_never_loses_an_acknowledged_record() {
+    let chip = FakeChip::new(1, 0);
+    let disk = FlakyDisk::new(256);
+    manage("", disk.clone(), &chip, |mut m| {
+        m.settle();
+        m.stop();
+    });
+    let made = disk.image_after(Fate::Kept);
+    // Three vTPMs save in turn; each save is two operations (write, flush).
+    const SAVES: u8 = 6;
+    for cut in 0..2 * u64::from(SAVES) {
+        for fate in fates(cut) {
+            let disk = FlakyDisk::from_image(made.clone());
+            disk.cut_at(cut);
+            let mut acknowledged = [None; 3];
+            let mut under_way = None;
+            manage("", disk.clone(), &chip, |mut m| {
+                (0..3).for_each(|n| m.attach(front(n, 1), uuid(n as u8)));
+                for n in 0..SAVES {
+                    let who = usize::from(n % 3);
+                    under_way = Some((who, n));
+                    if m.ask(front(who as u16, 1), &save(&[n; 64])).0 != 0 {
+                        break;
+                    }
+                    acknowledged[who] = Some(n);
+                }
+                m.stop();
+            });
+            assert!(disk.is_cut());
+            let (last, written) = under_way.unwrap();
+            manage("", disk.restarted(fate), &chip, |mut m| {
+                for who in 0..3 {
+                    m.attach(front(who as u16, 2), uuid(who as u8));
+                    let found = m.ask(front(who as u16, 2), &load());
+                    let kept = acknowledged[who].map_or((3, Vec::new()), |n| (0, [n; 64].to_vec()));
+                    let new = (0, [written; 64].to_vec());
+                    assert!(found == kept || (who == last && found == new), "cut at {cut}, {fate:?}, vTPM {who}");
+                }
+                m.stop();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_disk_error_fails_that_request_and_what_is_told_afterwards_is_what_a_restart_shows() {
+    let chip = FakeChip::new(1, 0);
+    let disk = FlakyDisk::new(256);
+    manage("", disk.clone(), &chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        assert_eq!(m.ask(front(1, 1), &save(&[1; 64])).0, 0);
+        m.stop();
+    });
+    let made = disk.image_after(Fate::Kept);
+    for operation in 0..4 {
+        let disk = FlakyDisk::from_image(made.clone());
+        disk.fail_at(operation, DiskError::Io);
+        let told = manage("", disk.clone(), &chip, |mut m| {
+            m.attach(front(1, 1), uuid(1));
+            m.attach(front(2, 1), uuid(2));
+            let codes = [m.ask(front(1, 1), &save(&[2; 64])).0, m.ask(front(2, 1), &save(&[3; 64])).0];
+            let failed = usize::try_from(operation / 2).unwrap();
+            assert_eq!(codes, core::array::from_fn(|i| if i == failed { 9 } else { 0 }));
+            let told = [m.ask(front(1, 1), &load()), m.ask(front(2, 1), &load())];
+            m.stop();
+            told
+        });
+        assert_eq!(told[0].1, if operation < 2 { [1; 64] } else { [2; 64] });
+        assert_eq!(told[1].0, if operation < 2 { 0 } else { 3 });
+        for fate in fates(operation) {
+            manage("", disk.restarted(fate), &chip, |mut m| {
+                m.attach(front(1, 1), uuid(1));
+                m.attach(front(2, 1), uuid(2));
+                assert_eq!([m.ask(front(1, 1), &load()), m.ask(front(2, 1), &load())], told);
+                m.stop();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_disk_too_small_for_another_record_refuses_the_newcomer_only() {
+    // The smallest disk: slots of 28 KiB.
+    let (chip, disk) = (FakeChip::new(1, 0), FlakyDisk::new(128));
+    manage("", disk, &chip, |mut m| {
+        let mut saved = 0u16;
+        let refused = loop {
+            m.attach(front(saved, 1), (u128::from(saved) << 8).to_be_bytes());
+            match m.ask(front(saved, 1), &save(&[5; 64])).0 {
+                0 => saved += 1,
+                code => break code,
+            }
+        };
+        assert!(refused == 21 && saved > 300, "{refused} after {saved}");
+        assert_eq!(m.ask(front(0, 1), &save(&[6; 64])).0, 0, "those who have a record go on");
+        m.stop();
+    });
+}
