@@ -1,0 +1,16 @@
+//! The commands, a file per chapter of part 3.
+
+pub(crate) mod audit;
+pub(crate) mod capability;
+pub(crate) mod crypto;
+pub(crate) mod daa;
+pub(crate) mod delegation;
+pub(crate) mod endorsement;
+pub(crate) mod eviction;
+pub(crate) mod nv;
+pub(crate) mod pcr;
+pub(crate) mod selftest;
+pub(crate) mod sessions;
+pub(crate) mod startup;
+pub(crate) mod timing;
+pub(crate) mod transport;

@@ -1,0 +1,85 @@
+//! Integrity collection and reporting (part 3, section 16).
+
+use crate::call::{Call, Done};
+use crate::codes::{self, Code};
+use crate::structs::Digest;
+use crate::structs::pcr::{PCR_COUNT, Selection};
+use crate::tpm::Tpm;
+use tpm_crypto::sha1;
+
+/// `TPM_PCR_ATTRIBUTES` (part 2, section 8.7): localities as bit maps, none for a PCR that is never reset.
+#[derive(Clone, Copy)]
+struct Attributes {
+    reset: u8,
+    extend: u8,
+}
+
+/// The PC Client specification's PCRs (PC Client Implementation 1.21, section 3.2).
+fn attributes(pcr: usize) -> Attributes {
+    let (reset, extend) = match pcr {
+        16 | 23 => (0x1f, 0x1f),
+        17 | 18 => (0x10, 0x1c),
+        19 => (0x10, 0x0c),
+        20 => (0x14, 0x0e),
+        21 | 22 => (0x04, 0x04),
+        _ => (0x00, 0x1f),
+    };
+    Attributes { reset, extend }
+}
+
+/// The selection of PCRs that can be reset, for `TPM_CAP_PROP`-like questions.
+pub(crate) fn resettable(pcr: usize) -> bool {
+    attributes(pcr).reset != 0
+}
+
+/// Extends a PCR from a locality, and returns its new value. A disabled or deactivated TPM extends too, but shows zeros.
+pub(crate) fn extend(tpm: &mut Tpm, locality: u8, pcr: u32, digest: &Digest) -> Result<Digest, Code> {
+    let value = *tpm.pcr(pcr)?;
+    if attributes(pcr as usize).extend >> locality & 1 == 0 {
+        return Err(codes::BAD_LOCALITY);
+    }
+    let value = sha1(&[&value, digest]);
+    *tpm.pcr_mut(pcr)? = value;
+    let hidden = tpm.permanent.flags.disable || tpm.volatile.flags.deactivated;
+    Ok(if hidden { [0; 20] } else { value })
+}
+
+/// `TPM_Extend` (section 16.1).
+pub(crate) fn tpm_extend(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
+    let pcr: u32 = call.get()?;
+    let digest: Digest = call.only()?;
+    let value = extend(tpm, call.locality, pcr, &digest)?;
+    call.put(&value);
+    Ok(())
+}
+
+/// `TPM_PCRRead` (section 16.2).
+pub(crate) fn tpm_pcr_read(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
+    let pcr: u32 = call.only()?;
+    let value = *tpm.pcr(pcr)?;
+    call.put(&value);
+    Ok(())
+}
+
+/// `TPM_PCR_Reset` (section 16.4): all of the selected PCRs or none.
+pub(crate) fn tpm_pcr_reset(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
+    let selection: Selection = call.only()?;
+    if selection.is_empty() {
+        return Err(codes::INVALID_PCR_INFO.into());
+    }
+    for pcr in selection.indices() {
+        let reset = attributes(pcr).reset;
+        if reset == 0 {
+            return Err(codes::NOTRESETABLE.into());
+        }
+        if reset >> call.locality & 1 == 0 {
+            return Err(codes::NOTLOCAL.into());
+        }
+    }
+    let dynamic = 17..PCR_COUNT - 1;
+    for pcr in selection.indices() {
+        let value = if dynamic.contains(&pcr) && !tpm.volatile.tos_present { [0xff; 20] } else { [0; 20] };
+        *tpm.pcr_mut(pcr as u32)? = value;
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The table of commands: everything that is known of a command before its parameters are read.
+
+use crate::Options;
+use crate::call::{Call, Done};
+use crate::commands::*;
+use crate::tpm::Tpm;
+
+/// Ordinals (part 2, section 17).
+pub(crate) mod ord {
+    macro_rules! ordinals {
+        ($($name:ident = $value:expr),* $(,)?) => { $(pub(crate) const $name: u32 = $value;)* };
+    }
+    ordinals! {
+        OIAP = 0x0a, OSAP = 0x0b, CHANGE_AUTH = 0x0c, TAKE_OWNERSHIP = 0x0d, CHANGE_AUTH_ASYM_START = 0x0e,
+        CHANGE_AUTH_ASYM_FINISH = 0x0f, CHANGE_AUTH_OWNER = 0x10, DSAP = 0x11, CMK_CREATE_TICKET = 0x12,
+        CMK_CREATE_KEY = 0x13, EXTEND = 0x14, PCR_READ = 0x15, QUOTE = 0x16, SEAL = 0x17, UNSEAL = 0x18,
+        DIR_WRITE_AUTH = 0x19, DIR_READ = 0x1a, CMK_CREATE_BLOB = 0x1b, CMK_SET_RESTRICTIONS = 0x1c, CMK_APPROVE_MA = 0x1d,
+        UNBIND = 0x1e, CREATE_WRAP_KEY = 0x1f, LOAD_KEY = 0x20, GET_PUB_KEY = 0x21, EVICT_KEY = 0x22,
+        KEY_CONTROL_OWNER = 0x23, CMK_CONVERT_MIGRATION = 0x24, MIGRATE_KEY = 0x25, CREATE_MIGRATION_BLOB = 0x28,
+        DAA_JOIN = 0x29, CONVERT_MIGRATION_BLOB = 0x2a, AUTHORIZE_MIGRATION_KEY = 0x2b, CREATE_MAINTENANCE_ARCHIVE = 0x2c,
+        LOAD_MAINTENANCE_ARCHIVE = 0x2d, KILL_MAINTENANCE_FEATURE = 0x2e, LOAD_MANU_MAINT_PUB = 0x2f,
+        READ_MANU_MAINT_PUB = 0x30, DAA_SIGN = 0x31, CERTIFY_KEY = 0x32, CERTIFY_KEY2 = 0x33, SIGN = 0x3c, SEALX = 0x3d,
+        QUOTE2 = 0x3e, SET_CAPABILITY = 0x3f, RESET_LOCK_VALUE = 0x40, LOAD_KEY2 = 0x41, GET_RANDOM = 0x46,
+        STIR_RANDOM = 0x47, SELF_TEST_FULL = 0x50, CONTINUE_SELF_TEST = 0x53, GET_TEST_RESULT = 0x54, RESET = 0x5a,
+        OWNER_CLEAR = 0x5b, DISABLE_OWNER_CLEAR = 0x5c, FORCE_CLEAR = 0x5d, DISABLE_FORCE_CLEAR = 0x5e,
+        GET_CAPABILITY = 0x65, GET_CAPABILITY_OWNER = 0x66, OWNER_SET_DISABLE = 0x6e, PHYSICAL_ENABLE = 0x6f,
+        PHYSICAL_DISABLE = 0x70, SET_OWNER_INSTALL = 0x71, PHYSICAL_SET_DEACTIVATED = 0x72, SET_TEMP_DEACTIVATED = 0x73,
+        SET_OPERATOR_AUTH = 0x74, SET_OWNER_POINTER = 0x75, CREATE_ENDORSEMENT_KEY_PAIR = 0x78, MAKE_IDENTITY = 0x79,
+        ACTIVATE_IDENTITY = 0x7a, READ_PUBEK = 0x7c, OWNER_READ_PUBEK = 0x7d, DISABLE_PUBEK_READ = 0x7e,
+        CREATE_REVOCABLE_EK = 0x7f, REVOKE_TRUST = 0x80, OWNER_READ_INTERNAL_PUB = 0x81, GET_AUDIT_DIGEST = 0x85,
+        GET_AUDIT_DIGEST_SIGNED = 0x86, SET_ORDINAL_AUDIT_STATUS = 0x8d, TERMINATE_HANDLE = 0x96, INIT = 0x97,
+        SAVE_STATE = 0x98, STARTUP = 0x99, SET_REDIRECTION = 0x9a, SHA1_START = 0xa0, SHA1_UPDATE = 0xa1,
+        SHA1_COMPLETE = 0xa2, SHA1_COMPLETE_EXTEND = 0xa3, FIELD_UPGRADE = 0xaa, SAVE_KEY_CONTEXT = 0xb4,
+        LOAD_KEY_CONTEXT = 0xb5, SAVE_AUTH_CONTEXT = 0xb6, LOAD_AUTH_CONTEXT = 0xb7, SAVE_CONTEXT = 0xb8,
+        LOAD_CONTEXT = 0xb9, FLUSH_SPECIFIC = 0xba, PCR_RESET = 0xc8, NV_DEFINE_SPACE = 0xcc, NV_WRITE_VALUE = 0xcd,
+        NV_WRITE_VALUE_AUTH = 0xce, NV_READ_VALUE = 0xcf, NV_READ_VALUE_AUTH = 0xd0, DELEGATE_UPDATE_VERIFICATION = 0xd1,
+        DELEGATE_MANAGE = 0xd2, DELEGATE_CREATE_KEY_DELEGATION = 0xd4, DELEGATE_CREATE_OWNER_DELEGATION = 0xd5,
+        DELEGATE_VERIFY_DELEGATION = 0xd6, DELEGATE_LOAD_OWNER_DELEGATION = 0xd8, DELEGATE_READ_TABLE = 0xdb,
+        CREATE_COUNTER = 0xdc, INCREMENT_COUNTER = 0xdd, READ_COUNTER = 0xde, RELEASE_COUNTER = 0xdf,
+        RELEASE_COUNTER_OWNER = 0xe0, ESTABLISH_TRANSPORT = 0xe6, EXECUTE_TRANSPORT = 0xe7,
+        RELEASE_TRANSPORT_SIGNED = 0xe8, GET_TICKS = 0xf1, TICK_STAMP_BLOB = 0xf2, TSC_PHYSICAL_PRESENCE = 0x4000_000a,
+        TSC_RESET_ESTABLISHMENT_BIT = 0x4000_000b,
+    }
+}
+
+/// Runs before `TPM_Startup`, too.
+pub(crate) const POST_INIT: u8 = 1;
+/// Runs only if the self test has not failed.
+pub(crate) const SELF_TESTED: u8 = 2;
+/// Not in a disabled TPM.
+pub(crate) const ENABLED: u8 = 4;
+/// Not in a deactivated TPM.
+pub(crate) const ACTIVE: u8 = 8;
+/// Only with an owner.
+pub(crate) const OWNER: u8 = 16;
+/// As if enabled and activated while NV storage is not locked.
+pub(crate) const NV_UNLOCKED: u8 = 32;
+
+/// Whenever the TPM works at all.
+const ANY: u8 = SELF_TESTED;
+/// Enabled and activated.
+const UP: u8 = SELF_TESTED | ENABLED | ACTIVE;
+/// Enabled, activated and owned.
+const FULL: u8 = UP | OWNER;
+
+/// Without authorization.
+const A0: u8 = 1;
+/// With one.
+const A1: u8 = 2;
+/// With two.
+const A2: u8 = 4;
+
+/// A row.
+pub(crate) struct Command {
+    pub ordinal: u32,
+    pub handler: fn(&mut Tpm, &mut Call<'_>) -> Done,
+    /// Handles before the parameters, which are no part of the parameter digest.
+    pub handles: usize,
+    /// How many of them are key handles.
+    pub keys: usize,
+    /// Bit n: may come with n authorizations.
+    pub auths: u8,
+    /// When it may run.
+    pub when: u8,
+}
+
+/// `handles` and `keys` in one letter or two, for a table that fits the eye.
+const NONE: (usize, usize) = (0, 0);
+const KEY: (usize, usize) = (1, 1);
+const KEYS: (usize, usize) = (2, 2);
+const HANDLE: (usize, usize) = (1, 0);
+
+macro_rules! table {
+    ($($ordinal:ident, $handler:path, $handles:expr, $auths:expr, $when:expr;)*) => {
+        &[$(Command {
+            ordinal: ord::$ordinal,
+            handler: $handler,
+            handles: $handles.0,
+            keys: $handles.1,
+            auths: $auths,
+            when: $when,
+        },)*]
+    };
+}
+
+/// The commands, in the order of the specification's part 3.
+static COMMANDS: &[Command] = table! {
+    INIT, startup::tpm_init, NONE, A0, POST_INIT;
+    STARTUP, startup::tpm_startup, NONE, A0, POST_INIT;
+    SAVE_STATE, startup::tpm_save_state, NONE, A0, ANY;
+    SELF_TEST_FULL, selftest::tpm_self_test_full, NONE, A0, 0;
+    CONTINUE_SELF_TEST, selftest::tpm_continue_self_test, NONE, A0, 0;
+    GET_TEST_RESULT, selftest::tpm_get_test_result, NONE, A0, 0;
+    GET_CAPABILITY, capability::tpm_get_capability, NONE, A0, 0;
+    SHA1_START, crypto::tpm_sha1_start, NONE, A0, ANY;
+    SHA1_UPDATE, crypto::tpm_sha1_update, NONE, A0, ANY;
+    SHA1_COMPLETE, crypto::tpm_sha1_complete, NONE, A0, ANY;
+    SHA1_COMPLETE_EXTEND, crypto::tpm_sha1_complete_extend, NONE, A0, ANY;
+    GET_RANDOM, crypto::tpm_get_random, NONE, A0, UP;
+    STIR_RANDOM, crypto::tpm_stir_random, NONE, A0, UP;
+    READ_PUBEK, endorsement::tpm_read_pubek, NONE, A0, UP;
+    EXTEND, pcr::tpm_extend, NONE, A0, ANY;
+    PCR_READ, pcr::tpm_pcr_read, NONE, A0, UP;
+    PCR_RESET, pcr::tpm_pcr_reset, NONE, A0, ANY;
+    OIAP, sessions::tpm_oiap, NONE, A0, ANY;
+    OSAP, sessions::tpm_osap, NONE, A0, ANY | OWNER;
+    NV_DEFINE_SPACE, nv::tpm_nv_define_space, NONE, A0 | A1, UP | NV_UNLOCKED;
+    NV_WRITE_VALUE, nv::tpm_nv_write_value, NONE, A0 | A1, ANY;
+    NV_WRITE_VALUE_AUTH, nv::tpm_nv_write_value_auth, NONE, A1, UP;
+    NV_READ_VALUE, nv::tpm_nv_read_value, NONE, A0 | A1, ANY;
+    NV_READ_VALUE_AUTH, nv::tpm_nv_read_value_auth, NONE, A1, UP;
+    FLUSH_SPECIFIC, eviction::tpm_flush_specific, HANDLE, A0, ANY;
+    GET_TICKS, timing::tpm_get_ticks, NONE, A0, UP;
+};
+
+/// The row of an ordinal, if this TPM has the command.
+pub(crate) fn find(ordinal: u32, options: &Options) -> Option<&'static Command> {
+    let optional = (ord::CREATE_MAINTENANCE_ARCHIVE..=ord::READ_MANU_MAINT_PUB).contains(&ordinal);
+    if optional && !options.maintenance_commands {
+        return None;
+    }
+    COMMANDS.iter().find(|command| command.ordinal == ordinal)
+}

@@ -1,0 +1,150 @@
+//! The external forms of both states (docs/formats/tpm12-state.md).
+//!
+//! Header: 8 bytes of magic, 16-bit format version. Then sections: 16-bit number, 32-bit length, content. A version fixes
+//! which sections there are, and their order. What is stored once must load for ever: a change of a section is a new version,
+//! and the reader of the old one stays.
+
+use super::permanent::Permanent;
+use super::volatile::Volatile;
+use crate::wire::Wire;
+use alloc::vec::Vec;
+use core::fmt;
+use tpm_wire::{Reader, Writer};
+use zeroize::Zeroizing;
+
+const MAGIC: &[u8; 8] = b"XVTPM12P";
+const MAGIC_VOLATILE: &[u8; 8] = b"XVTPM12V";
+const VERSION: u16 = 1;
+const VERSION_VOLATILE: u16 = 1;
+
+/// Why a stored state was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StateError {
+    /// It does not begin like a state of this engine.
+    Foreign,
+    /// A later version of this program wrote it.
+    Newer {
+        /// Its format version.
+        found: u16,
+    },
+    /// The named part is cut short, has the wrong length, or holds values that no TPM can have.
+    Damaged(&'static str),
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("not a TPM 1.2 state: check that the right disk is attached"),
+            Self::Newer { found } => write!(
+                f,
+                "TPM 1.2 state of format {found}, this program knows up to {VERSION}: start it with the newer program"
+            ),
+            Self::Damaged(part) => write!(f, "TPM 1.2 state is damaged in its part \"{part}\": restore a backup"),
+        }
+    }
+}
+
+impl core::error::Error for StateError {}
+
+fn put_section(out: &mut Vec<u8>, number: u16, content: &impl Wire) {
+    let content = Zeroizing::new(content.to_bytes());
+    Writer::new(out).u16(number).sized32(&content);
+}
+
+fn get_section<T: Wire>(r: &mut Reader<'_>, number: u16, name: &'static str) -> Result<T, StateError> {
+    let damaged = StateError::Damaged(name);
+    if r.u16().map_err(|_| damaged)? != number {
+        return Err(damaged);
+    }
+    let content = r.sized32().map_err(|_| damaged)?;
+    T::from_bytes(content, crate::codes::BAD_PARAM_SIZE).map_err(|_| damaged)
+}
+
+fn open_header<'a>(bytes: &'a [u8], magic: &[u8; 8], newest: u16) -> Result<Reader<'a>, StateError> {
+    let mut r = Reader::new(bytes);
+    if r.array::<8>().ok().as_ref() != Some(magic) {
+        return Err(StateError::Foreign);
+    }
+    match r.u16() {
+        Ok(version) if version > newest => Err(StateError::Newer { found: version }),
+        Ok(version) if version == newest => Ok(r),
+        _ => Err(StateError::Damaged("header")),
+    }
+}
+
+/// Declares the sections of [`Permanent`] once for both directions.
+macro_rules! sections {
+    ($($number:literal $name:literal $field:ident),* $(,)?) => {
+        /// The external form of the permanent state.
+        pub(crate) fn store_permanent(permanent: &Permanent) -> Zeroizing<Vec<u8>> {
+            // Room for most states, so that growing leaves few copies of secrets behind.
+            let mut out = Zeroizing::new(Vec::with_capacity(16 * 1024));
+            Writer::new(&mut out).bytes(MAGIC).u16(VERSION);
+            $(put_section(&mut out, $number, &permanent.$field);)*
+            out
+        }
+
+        /// Reads what [`store_permanent`] wrote.
+        pub(crate) fn load_permanent(bytes: &[u8]) -> Result<Permanent, StateError> {
+            let mut r = open_header(bytes, MAGIC, VERSION)?;
+            let permanent = Permanent { $($field: get_section(&mut r, $number, $name)?,)* };
+            check(&permanent)?;
+            if r.is_empty() { Ok(permanent) } else { Err(StateError::Damaged("end")) }
+        }
+    };
+}
+
+sections! {
+    1 "flags" flags,
+    2 "endorsement key" ek,
+    3 "endorsement key reset" ek_reset,
+    4 "DAA seed" daa_seed,
+    5 "proofs" proofs,
+    6 "owner" owner_auth,
+    7 "storage root key" srk,
+    8 "operator" operator_auth,
+    9 "DIR" dir,
+    10 "maintenance key" maintenance_pub,
+    11 "audited ordinals" audited,
+    12 "audit counter" audit_counter,
+    13 "families" families,
+    14 "last family" last_family_id,
+    15 "delegation rows" delegate_rows,
+    16 "CMK restrictions" restrict_delegate,
+    17 "NV writes without owner" no_owner_nv_writes,
+    18 "NV areas" nv,
+    19 "counters" counters,
+    20 "next counter" next_counter_id,
+    21 "counter floor" counter_floor,
+    22 "owner's keys" owner_evict,
+    23 "saved state" saved_state,
+}
+
+/// What the types alone do not promise.
+fn check(permanent: &Permanent) -> Result<(), StateError> {
+    if permanent.delegate_rows.len() != super::permanent::DELEGATE_ROWS {
+        return Err(StateError::Damaged("delegation rows"));
+    }
+    if permanent.nv.iter().any(|area| area.data.len() != area.public.data_size as usize) {
+        return Err(StateError::Damaged("NV areas"));
+    }
+    if permanent.srk.is_some() != permanent.owner_auth.is_some() {
+        return Err(StateError::Damaged("storage root key"));
+    }
+    Ok(())
+}
+
+/// The external form of the volatile state.
+pub(crate) fn store_volatile(volatile: &Volatile) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(16 * 1024));
+    Writer::new(&mut out).bytes(MAGIC_VOLATILE).u16(VERSION_VOLATILE);
+    put_section(&mut out, 1, volatile);
+    out
+}
+
+/// Reads what [`store_volatile`] wrote.
+pub(crate) fn load_volatile(bytes: &[u8]) -> Result<Volatile, StateError> {
+    let mut r = open_header(bytes, MAGIC_VOLATILE, VERSION_VOLATILE)?;
+    let volatile = get_section(&mut r, 1, "volatile state")?;
+    if r.is_empty() { Ok(volatile) } else { Err(StateError::Damaged("end")) }
+}

@@ -1,0 +1,75 @@
+//! What the tests of all command groups share.
+
+use crate::{Manufacture, Options, StartupType, Tpm12};
+use alloc::vec::Vec;
+use std::sync::OnceLock;
+use tpm_crypto::Drbg;
+use tpm_wire::{Engine, Progress, ResponseHeader};
+
+extern crate std;
+
+/// A generator whose output a test can repeat.
+pub(crate) fn rng(seed: u8) -> Drbg {
+    Drbg::new(&[seed; 48], b"tpm12 tests").unwrap()
+}
+
+/// Finishes a manufacture.
+pub(crate) fn finish(mut manufacture: Manufacture) -> Tpm12 {
+    core::iter::repeat_with(|| manufacture.step()).flatten().next().unwrap()
+}
+
+/// The state of a TPM that has just been made; one endorsement key serves all tests.
+pub(crate) fn fresh_state() -> &'static [u8] {
+    static STATE: OnceLock<Vec<u8>> = OnceLock::new();
+    STATE.get_or_init(|| finish(Tpm12::manufacture(rng(1), Options::default())).staged().unwrap().to_vec())
+}
+
+/// A TPM that is not started.
+pub(crate) fn unstarted() -> Tpm12 {
+    Tpm12::load(fresh_state(), rng(2), Options { maintenance_commands: true }).unwrap()
+}
+
+/// A TPM after `TPM_Startup(ST_CLEAR)`.
+pub(crate) fn tpm() -> Tpm12 {
+    let mut tpm = unstarted();
+    tpm.startup(StartupType::Clear).unwrap();
+    tpm
+}
+
+/// Executes to the end and checks the form of the response.
+pub(crate) fn execute(tpm: &mut Tpm12, locality: u8, command: &[u8]) -> Vec<u8> {
+    let mut response = Vec::new();
+    let mut progress = tpm.execute(locality, command, &mut response);
+    while progress == Progress::Working {
+        progress = tpm.resume(&mut response);
+    }
+    let (header, body) = ResponseHeader::parse(&response).unwrap();
+    assert!(header.code.get() == 0 || body.is_empty() && header.tag.get() == 0xc4);
+    response
+}
+
+/// A command without authorization.
+pub(crate) fn command(ordinal: u32, parameters: &[&[u8]]) -> Vec<u8> {
+    let parameters = parameters.concat();
+    let size = 10 + parameters.len() as u32;
+    [&0xc1u16.to_be_bytes()[..], &size.to_be_bytes(), &ordinal.to_be_bytes(), &parameters].concat()
+}
+
+/// Sends one at a locality: output parameters, or the return code.
+pub(crate) fn send_at(tpm: &mut Tpm12, locality: u8, ordinal: u32, parameters: &[&[u8]]) -> Result<Vec<u8>, u32> {
+    let response = execute(tpm, locality, &command(ordinal, parameters));
+    let (header, body) = ResponseHeader::parse(&response).unwrap();
+    if header.code.get() == 0 { Ok(body.to_vec()) } else { Err(header.code.get()) }
+}
+
+/// Sends one at locality 0.
+pub(crate) fn send(tpm: &mut Tpm12, ordinal: u32, parameters: &[&[u8]]) -> Result<Vec<u8>, u32> {
+    send_at(tpm, 0, ordinal, parameters)
+}
+
+/// Makes the staged state durable, as an owner does.
+pub(crate) fn commit(tpm: &mut Tpm12) -> Option<Vec<u8>> {
+    let staged = tpm.staged().map(|state| state.to_vec());
+    tpm.committed();
+    staged
+}
