@@ -181,6 +181,14 @@ impl Tpm12 {
     }
 }
 
+#[cfg(test)]
+impl Tpm12 {
+    /// Presence as its command sets it.
+    pub(crate) fn assert_physical_presence(&mut self) {
+        self.tpm.volatile.flags.physical_presence = true;
+    }
+}
+
 impl Engine for Tpm12 {
     fn execute(&mut self, locality: u8, command: &[u8], response: &mut Vec<u8>) -> Progress {
         self.cancel();

@@ -88,3 +88,6 @@ pub(crate) fn tpm_stir_random(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     tpm.rng.stir(&[&data]);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

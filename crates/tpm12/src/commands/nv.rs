@@ -353,3 +353,6 @@ fn read_area(
     call.put_sized(area.data.get(range).unwrap_or_default());
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -83,3 +83,6 @@ pub(crate) fn tpm_pcr_reset(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,3 +88,6 @@ pub(crate) fn tpm_save_state(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     tpm.permanent.edit().saved_state = Some(saved);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

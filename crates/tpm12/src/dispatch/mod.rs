@@ -2,7 +2,6 @@
 
 pub(crate) mod table;
 
-use crate::auth::session::PID_OIAP;
 use crate::call::{AUTH_IN_SIZE, AuthIn, Call, Stop, Wrapped};
 use crate::codes::{self, Code};
 use crate::commands::audit;
@@ -195,7 +194,5 @@ fn respond(tpm: &mut Tpm, call: &Call<'_>, auth_count: usize) -> Result<Zeroizin
     Ok(response)
 }
 
-/// Whether a session is OIAP, for callers that only count.
-pub(crate) const fn is_oiap(protocol: u16) -> bool {
-    protocol == PID_OIAP
-}
+#[cfg(test)]
+mod tests;

@@ -148,3 +148,6 @@ pub(crate) fn load_volatile(bytes: &[u8]) -> Result<Volatile, StateError> {
     let volatile = get_section(&mut r, 1, "volatile state")?;
     if r.is_empty() { Ok(volatile) } else { Err(StateError::Damaged("end")) }
 }
+
+#[cfg(test)]
+mod tests;
