@@ -26,7 +26,8 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Packages whose files are unpacked whole; all others that apt brings along are for systems that are really installed.
-const UNPACK: &[&str] = &["xen", "busybox-static", "bash", "tpm-tools", "trousers", "mount", "util-linux", "zlib1g", "lib"];
+const UNPACK: &[&str] =
+    &["xen", "busybox-static", "bash", "tpm-tools", "trousers", "mount", "util-linux", "zlib1g", "lib"];
 const LEAVE: &[&str] = &["libperl", "libpython", "libfile", "libnumber", "libtext"];
 
 /// Parts of the kernel package that hold all modules the machine loads, with those they depend on.

@@ -1,5 +1,6 @@
 //! The front door of the project: build, run, test, tidy, bench.
 
+mod bench;
 mod build;
 mod cpio;
 mod debian;
@@ -9,8 +10,14 @@ mod packages;
 mod paths;
 mod process;
 mod rig;
+mod rules;
 mod run;
 mod swtpm;
+mod test;
+mod test_tis;
+mod test_unit;
+mod test_xen;
+mod tidy;
 mod ui;
 
 use std::path::PathBuf;
@@ -63,6 +70,16 @@ enum Sub {
         #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
         limit: u64,
     },
+    /// Run everything that must pass: tidy, host tests, the driver against a bare chip, the stack on Xen
+    Test {
+        /// Only this part
+        #[arg(value_enum)]
+        part: Option<test::Part>,
+    },
+    /// Check format, clippy, and the design's rules on dependencies, unsafe code and links
+    Tidy,
+    /// Measure sizes and speeds and print them
+    Bench,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -100,5 +117,19 @@ fn work(command: Sub) -> Result<ExitCode> {
             let status = run::run(&paths, run::Options { dom0, guest, add, chip, keep, no_build, limit })?;
             Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from))
         }
+        Sub::Test { part } => Ok(code(test::run(&paths, part)?)),
+        Sub::Tidy => {
+            let tally = tidy::run(&paths)?;
+            println!("tidy: {} passed, {} failed", tally.passed, tally.failed);
+            Ok(code(tally.failed == 0))
+        }
+        Sub::Bench => {
+            bench::run(&paths)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+fn code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

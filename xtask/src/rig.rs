@@ -40,10 +40,8 @@ pub struct Boot {
 
 /// What a boot gave.
 pub struct Outcome {
-    /// The script's exit status.
+    /// The script's exit status. Its output is in output.log.
     pub status: i32,
-    /// Everything it printed.
-    pub output: String,
 }
 
 /// Power-on to the first line of the script, at the longest.
@@ -165,7 +163,7 @@ impl Rig {
         let status = std::fs::read_to_string(&status_file)
             .with_context(|| format!("the machine ended in the middle of the script; see {}", self.paths.show(logs)))?;
         let status = status.trim().parse().context("dom0 reported no readable status")?;
-        Ok(Some(Outcome { status, output: String::from_utf8_lossy(&output.all).into_owned() }))
+        Ok(Some(Outcome { status }))
     }
 
     /// Lays out the shared folder.
