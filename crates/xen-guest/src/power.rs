@@ -1,5 +1,6 @@
 //! Ending the domain.
 
+use crate::console;
 use crate::cpu;
 use crate::xen::{self, hypercall};
 use x86_64::instructions::port::Port;
@@ -20,6 +21,7 @@ const DEBUG_EXIT_PORT: u16 = 0xf4;
 
 /// Ends the domain. Without Xen, QEMU with `-device isa-debug-exit` exits with status 33 for a power-off and 35 for a crash.
 pub fn shutdown(how: Shutdown) -> ! {
+    console::drain();
     if xen::is_present() {
         let reason = match how {
             Shutdown::Poweroff => hypercall::SHUTDOWN_POWEROFF,

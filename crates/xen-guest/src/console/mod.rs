@@ -13,4 +13,4 @@ pub mod space;
 #[cfg(target_os = "none")]
 pub use logger::{init as init_logger, set_level};
 #[cfg(target_os = "none")]
-pub use output::{open_ring, write, write_crash};
+pub use output::{drain, open_ring, write, write_crash};

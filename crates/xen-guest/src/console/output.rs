@@ -20,11 +20,12 @@ pub unsafe fn open_ring(clock: MachineClock) {
 
 /// Prints.
 pub fn write(text: fmt::Arguments<'_>) {
-    // Neither output reports errors; the only lock is this one, and nothing below it logs.
-    let _ = match &mut *RING.lock() {
-        Some(ring) => ring.write_fmt(text),
-        None => DebugPort.write_fmt(text),
-    };
+    if let Some(ring) = &mut *RING.lock() {
+        ring.print(text);
+    } else {
+        // The port reports no errors.
+        let _ = DebugPort.write_fmt(text);
+    }
 }
 
 /// Prints on every output there is, even if printing is what failed.
@@ -33,6 +34,15 @@ pub fn write_crash(text: fmt::Arguments<'_>) {
     if let Some(mut ring) = RING.try_lock()
         && let Some(ring) = &mut *ring
     {
-        let _ = ring.write_fmt(text);
+        ring.print(text);
+    }
+}
+
+/// Gives the reader of the ring time to read what was printed, as it cannot when the domain is gone.
+pub fn drain() {
+    if let Some(mut ring) = RING.try_lock()
+        && let Some(ring) = &mut *ring
+    {
+        ring.drain();
     }
 }

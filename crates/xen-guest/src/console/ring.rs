@@ -5,25 +5,32 @@ use crate::time::clock::{MachineClock, poll_timeout};
 use crate::xen::hypercall::{self, PARAM_CONSOLE_PAGE, PARAM_CONSOLE_PORT, event};
 use crate::xen::page::{RawPage, toolstack_page};
 use crate::xen::shared_info;
-use core::fmt;
+use core::fmt::{self, Write};
 use core::time::Duration;
-use xen_abi::{Clock, SharedPage};
+use xen_abi::{Clock, Instant, SharedPage};
 
 /// `out`, behind `in` of 1024 bytes.
 const OUT: usize = 1024;
 const OUT_CONSUMER: usize = OUT + 2048 + 8;
 const OUT_PRODUCER: usize = OUT + 2048 + 12;
 
-/// How long one piece of text waits for the reader altogether.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long one message waits for the reader altogether.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long at a time, in case a signal is missed.
+const NAP: Duration = Duration::from_millis(10);
+/// More than the mark for lost text needs.
+const MARK_ROOM: u32 = 64;
 
-/// The ring. Text that finds no room in time is lost, and a mark says so once there is room.
+/// The ring. Text that finds no room in time is lost, and a mark says so once there is room. After that nothing is waited for
+/// until the reader has read again, so that a dead reader costs [`PATIENCE`] once.
 pub struct ConsoleRing {
     page: RawPage,
     port: u32,
     clock: MachineClock,
     producer: u32,
     lost: u32,
+    /// Until when the message under way waits; set by its first wait.
+    patience: Option<Instant>,
 }
 
 impl ConsoleRing {
@@ -37,17 +44,53 @@ impl ConsoleRing {
         // SAFETY: the parameter names the page that the console daemon shares with us for good; called once.
         let page = unsafe { toolstack_page(frame) }?;
         let producer = page.load_u32(OUT_PRODUCER).ok()?;
-        Some(Self { page, port: port as u32, clock, producer, lost: 0 })
+        Some(Self { page, port: port as u32, clock, producer, lost: 0, patience: None })
     }
 
-    /// Puts one byte, waiting until `patience` says enough. True if it went in.
-    fn put(&mut self, byte: u8, patience: &mut Patience) -> bool {
-        loop {
-            let Ok(consumer) = self.page.load_u32(OUT_CONSUMER) else { return false };
-            if room(consumer, self.producer) > 0 {
-                break;
-            }
-            if !patience.wait(self) {
+    /// Prints one message.
+    pub fn print(&mut self, text: fmt::Arguments<'_>) {
+        self.patience = None;
+        if self.lost > 0 && self.room() > MARK_ROOM {
+            let lost = core::mem::take(&mut self.lost);
+            let _ = write!(self, "\n[{lost} bytes of output lost]\n");
+        }
+        let _ = self.write_fmt(text);
+        self.show();
+    }
+
+    /// Waits for the reader to have read everything, for a bounded time.
+    pub fn drain(&mut self) {
+        self.patience = None;
+        while self.room() < super::space::OUT_SIZE && self.nap() {}
+    }
+
+    fn room(&self) -> u32 {
+        self.page.load_u32(OUT_CONSUMER).map_or(0, |consumer| room(consumer, self.producer))
+    }
+
+    /// Lets the reader see what was put.
+    fn show(&self) {
+        let _ = self.page.store_u32(OUT_PRODUCER, self.producer);
+        let _ = event::send(self.port);
+    }
+
+    /// Waits a little for the reader; false once this message has waited long enough.
+    fn nap(&mut self) -> bool {
+        let now = self.clock.now();
+        let until = *self.patience.get_or_insert(now + PATIENCE);
+        if now >= until {
+            return false;
+        }
+        self.show();
+        hypercall::poll(&[self.port], poll_timeout((now + NAP).min(until)));
+        shared_info::take_pending(self.port);
+        true
+    }
+
+    /// Puts one byte, waiting for room if need be. True if it went in.
+    fn put(&mut self, byte: u8) -> bool {
+        while self.room() == 0 {
+            if !self.nap() {
                 return false;
             }
         }
@@ -55,67 +98,17 @@ impl ConsoleRing {
         self.producer = self.producer.wrapping_add(1);
         done.is_ok()
     }
+}
 
-    /// Shows the reader what was put.
-    fn flush(&self) {
-        let _ = self.page.store_u32(OUT_PRODUCER, self.producer);
-        let _ = event::send(self.port);
-    }
-
-    fn put_text(&mut self, text: &str, patience: &mut Patience) {
+impl Write for ConsoleRing {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            let fits = self.lost == 0 && (byte != b'\n' || self.put(b'\r', patience)) && self.put(byte, patience);
+            // Once a byte is lost all are, up to the mark: no text with holes in it.
+            let fits = self.lost == 0 && (byte != b'\n' || self.put(b'\r')) && self.put(byte);
             if !fits {
                 self.lost = self.lost.saturating_add(1);
             }
         }
-        self.flush();
-    }
-}
-
-impl fmt::Write for ConsoleRing {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut patience = Patience { until: None };
-        let room = self.page.load_u32(OUT_CONSUMER).map_or(0, |consumer| room(consumer, self.producer));
-        if self.lost > 0 && room > MARK_ROOM {
-            let lost = core::mem::take(&mut self.lost);
-            write!(Marked(self, &mut patience), "\n[{lost} bytes of output lost]\n")?;
-        }
-        self.put_text(text, &mut patience);
         Ok(())
-    }
-}
-
-/// More than a mark needs.
-const MARK_ROOM: u32 = 64;
-
-/// Writes without looking for lost text first.
-struct Marked<'a>(&'a mut ConsoleRing, &'a mut Patience);
-
-impl fmt::Write for Marked<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.put_text(text, self.1);
-        Ok(())
-    }
-}
-
-/// One bound for all waits of one piece of text.
-struct Patience {
-    until: Option<xen_abi::Instant>,
-}
-
-impl Patience {
-    /// Waits a little for the reader; false once the time is up.
-    fn wait(&mut self, ring: &ConsoleRing) -> bool {
-        let now = ring.clock.now();
-        let until = *self.until.get_or_insert(now + PATIENCE);
-        if now >= until {
-            return false;
-        }
-        ring.flush();
-        shared_info::take_pending(ring.port);
-        // The reader signals after it has read; a signal between the check and here only costs the wait.
-        hypercall::poll(&[ring.port], poll_timeout((now + Duration::from_millis(10)).min(until)));
-        true
     }
 }

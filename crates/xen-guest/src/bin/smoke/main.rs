@@ -5,6 +5,8 @@
 
 extern crate alloc;
 
+mod on_xen;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::hint::black_box;
@@ -19,6 +21,8 @@ fn main(guest: Guest) {
     let words: Vec<&str> = guest.command_line.split_whitespace().collect();
     match words.first().copied().unwrap_or("works") {
         "works" => works(guest),
+        "lend" => on_xen::lend(guest.xen.expect("Xen"), &words[1..]),
+        "borrow" => on_xen::borrow(guest.xen.expect("Xen"), &words[1..]),
         "panic" => panic!("on purpose"),
         "write-text" => write_to(xen_guest::private::pvh_entry as *const u8),
         "write-rodata" => write_to(b"constant".as_ptr()),
@@ -35,7 +39,7 @@ fn main(guest: Guest) {
     }
 }
 
-/// Heap, time, randomness, a page of device registers.
+/// Heap, time, randomness, a page of device registers, and Xen if it is there.
 fn works(mut guest: Guest) {
     let mut kept: Vec<String> = Vec::new();
     for index in 0..1000 {
@@ -71,7 +75,10 @@ fn works(mut guest: Guest) {
     assert!(Mmio::map(0xfed4_0000, 0x1000).is_err());
     log::info!(target: "smoke", "id at fed40f00: {:08x}", registers.read_u32(0xf00).expect("in range"));
 
-    log::info!(target: "smoke", "on Xen: {}", guest.xen.is_some());
+    match guest.xen {
+        Some(xen) => on_xen::works(xen, guest.clock),
+        None => log::info!(target: "smoke", "there is no Xen here"),
+    }
     log::info!(target: "smoke", "all works");
 }
 
