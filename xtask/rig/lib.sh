@@ -79,12 +79,12 @@ set_line() {
 # A UUID that depends on the name only.
 uuid_of() { printf %s "$1" | md5sum | sed -E 's/^(.{8})(.{4})(.{4})(.{4})(.{12}).*/\1-\2-\3-\4-\5/'; }
 
-# start_manager [EXTRA]: the manager; EXTRA stands for the example's extra= line.
+# start_manager [EXTRA] [DISK]: the manager; EXTRA stands for the example's extra= line, DISK is a file in $VTPM_STATE.
 start_manager() {
-    local config=$RIG/vtpmmgr.cfg
-    cp "$VTPM_DIR/vtpmmgr.cfg" "$config"
+    local config=$RIG/vtpmmgr.cfg disk=${2:-vtpmmgr.img}
+    sed "s|/vtpmmgr.img|/$disk|" "$VTPM_DIR/vtpmmgr.cfg" >"$config"
     [ -z "$1" ] || set_line "$config" extra "\"$1\""
-    blank_disk vtpmmgr.img
+    blank_disk "$disk"
     console_mark vtpmmgr
     xl create -q "$config"
 }
@@ -109,16 +109,27 @@ start_guest() {
     wait_console "$1" @@READY 120
 }
 
+# manager_up, vtpm_up NAME, guest_up NAME: start one and wait until it is ready; the script ends if it is not.
+manager_up() {
+    start_manager "$@" || die "the manager was not created"
+    wait_console vtpmmgr "Waiting for commands from vTPM's:" 180 || die "the manager is not ready"
+    note "manager ready"
+}
+vtpm_up() {
+    start_vtpm "$@" || die "vtpm-$1 was not created"
+    wait_console "vtpm-$1" "Waiting for frontend domain to connect.." 180 || die "vtpm-$1 is not ready"
+    note "vtpm-$1 ready"
+}
+guest_up() {
+    start_guest "$1" || die "the guest $1 did not come up"
+    note "guest $1 ready"
+}
+
 # start_stack NAME: manager, vTPM and guest.
 start_stack() {
-    start_manager || die "the manager was not created"
-    wait_console vtpmmgr "Waiting for commands from vTPM's:" 120 || die "the manager is not ready"
-    note "manager ready"
-    start_vtpm "$1" || die "the vTPM was not created"
-    wait_console "vtpm-$1" "Waiting for frontend domain to connect.." 180 || die "the vTPM is not ready"
-    note "vTPM ready"
-    start_guest "$1" || die "the guest did not come up"
-    note "guest ready"
+    manager_up
+    vtpm_up "$1"
+    guest_up "$1"
 }
 
 # stop NAME [SECONDS]: asks a manager or vTPM to end, waits for it.
@@ -165,3 +176,18 @@ guest_run() {
     id=$(guest_send "$1" "$2") || return
     guest_answer "$1" "$id" "$3"
 }
+
+# scenario TITLE FUNCTION: runs one scenario in a shell of its own and says how it went.
+scenario() {
+    note "$1"
+    if ( "$2" ) >"$RIG/scenario.log" 2>&1; then
+        sed 's/^/    /' "$RIG/scenario.log"
+        echo "ok $1"
+    else
+        sed 's/^/    /' "$RIG/scenario.log"
+        echo "FAILED $1"
+    fi
+}
+
+# same WHAT GOT WANTED: the scenario ends if they differ.
+same() { [ "$2" = "$3" ] || die "$1: got '$2', wanted '$3'"; }

@@ -1,0 +1,148 @@
+# First boot: a blank chip and blank disks. What a guest can rely on while its vTPM lives.
+. "$VTPM_DIR/lib.sh"
+ZERO=0000000000000000000000000000000000000000
+ONE=1111111111111111111111111111111111111111
+# SHA-1 of 40 bytes: the zero value extended with ONE.
+EXTENDED=$(printf %s $ZERO$ONE | xxd -r -p | sha1sum | cut -c1-40)
+
+guest() { guest_run "$@" || die "in the guest $1: $2"; }
+pcr() { guest "$1" "pcr_read $2"; }
+extend() { guest "$1" "pcr_extend $2 $ONE" >/dev/null; }
+
+stack() { start_stack g1; }
+
+version() {
+    local table
+    table=$(guest g1 'start_tcsd && tpm_version && stop_tcsd')
+    echo "$table"
+    echo "$table" | grep -q 'TPM 1.2 Version Info' && echo "$table" | grep -q 'Chip Version: *1\\.2\\.'
+}
+
+extending() {
+    same "PCR 10 at first" "$(pcr g1 10)" $ZERO
+    extend g1 10
+    same "PCR 10 extended" "$(pcr g1 10)" "$EXTENDED"
+    same "PCR 11 untouched" "$(pcr g1 11)" $ZERO
+}
+
+reload() {
+    guest g1 'rmmod xen-tpmfront && modprobe xen-tpmfront && [ -c /dev/tpm0 ]'
+    same "PCR 10 after the driver was loaded again" "$(pcr g1 10)" "$EXTENDED"
+}
+
+nv() {
+    guest g1 'nv_define 0x1001 8 && nv_write 0x1001 0123456789abcdef'
+    same "NV data" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
+}
+
+# The guest asks Xen for a reboot; xl makes a new domain of it.
+reboot_guest() {
+    local old end=$((SECONDS + 60))
+    old=$(xl domid g1)
+    extend g1 12
+    console_mark g1
+    guest_send g1 'reboot -f' >/dev/null
+    until domain_exists g1 && [ "$(xl domid g1)" != "$old" ]; do
+        ((SECONDS < end)) || die "no reboot"
+        sleep 0.2
+    done
+    wait_console g1 @@READY 120 || die "the guest did not come back"
+    same "PCR 10 after a reboot" "$(pcr g1 10)" $ZERO
+    same "PCR 12 after a reboot" "$(pcr g1 12)" $ZERO
+    same "NV data after a reboot" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
+}
+
+# The vTPM holds a command of g1 when g1 is destroyed.
+killed_mid_command() {
+    xl pause vtpm-g1
+    guest_send g1 'random 16' >/dev/null
+    sleep 2
+    destroy g1
+    xl unpause vtpm-g1
+    start_guest g1 || die "the vTPM does not serve the next guest"
+    same "NV data" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
+}
+
+detach() {
+    local before end=$((SECONDS + 30))
+    extend g1 10
+    xl vtpm-detach g1 0 || die "vtpm-detach failed"
+    same "/dev/tpm0 after vtpm-detach" "$(guest g1 'ls /dev/tpm0 2>/dev/null || echo none')" none
+    xl vtpm-attach g1 backend=vtpm-g1 || die "vtpm-attach failed"
+    until guest_run g1 '[ -c /dev/tpm0 ]'; do
+        ((SECONDS < end)) || die "no /dev/tpm0 after vtpm-attach"
+        sleep 0.5
+    done
+    same "PCR 10 after detach and attach" "$(pcr g1 10)" "$EXTENDED"
+}
+
+two_guests() {
+    local first second one two
+    vtpm_up g2
+    guest_up g2
+    same "PCR 10 of the second guest" "$(pcr g2 10)" $ZERO
+    guest_run g2 'nv_read 0x1001 8' && die "the second guest sees the first one's NV data"
+    # Both at once, forty extends each, of different registers.
+    first=$(guest_send g1 "for i in \$(seq 40); do pcr_extend 13 $ONE || exit 1; done; pcr_read 13")
+    second=$(guest_send g2 "for i in \$(seq 40); do pcr_extend 14 $ONE || exit 1; done; pcr_read 14")
+    one=$(guest_answer g1 "$first" 300 | tail -n 1) || die "g1's extends"
+    two=$(guest_answer g2 "$second" 300 | tail -n 1) || die "g2's extends"
+    local want=$ZERO
+    for _ in $(seq 40); do want=$(printf %s "$want$ONE" | xxd -r -p | sha1sum | cut -c1-40); done
+    same "g1's PCR 13" "$one" "$want"
+    same "g2's PCR 14" "$two" "$want"
+    same "g1's PCR 14" "$(pcr g1 14)" $ZERO
+    same "g2's PCR 13" "$(pcr g2 13)" $ZERO
+}
+
+one_destroyed() {
+    destroy g2 vtpm-g2
+    same "PCR 10 of the other guest" "$(pcr g1 10)" "$EXTENDED"
+}
+
+vtpm_again() {
+    destroy g1
+    stop vtpm-g1 || die "the vTPM did not shut down"
+    vtpm_up g1
+    guest_up g1
+    same "NV data with a new vTPM domain" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
+    destroy g1 vtpm-g1
+    vtpm_up g1
+    guest_up g1
+    same "NV data after the vTPM was destroyed" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
+}
+
+manager_again() {
+    destroy g1
+    stop vtpm-g1 || die "the vTPM did not shut down"
+    stop vtpmmgr || die "the manager did not shut down"
+    manager_up
+    vtpm_up g1
+    guest_up g1
+    same "NV data with a new manager domain" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
+    destroy g1 vtpm-g1 vtpmmgr
+    start_stack g1
+    same "NV data after the manager was destroyed" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
+}
+
+# Left as they are: the power is cut under everything.
+power_cut() {
+    guest g1 'nv_define 0x1002 4 && nv_write 0x1002 c0ffee00'
+    extend g1 10
+    sync
+}
+
+scenario "manager, vTPM and guest come up on blank disks" stack
+scenario "tpm_version prints the TPM 1.2 table" version
+scenario "an extend changes the PCR as it should" extending
+scenario "PCRs survive rmmod and modprobe of xen-tpmfront" reload
+scenario "NV data can be written and read" nv
+scenario "a guest reboot resets PCRs and keeps NV data" reboot_guest
+scenario "a guest destroyed in mid-command leaves its vTPM serving" killed_mid_command
+scenario "vtpm-detach and vtpm-attach" detach
+scenario "two guests with two vTPMs do not disturb each other" two_guests
+scenario "one of them destroyed, the other works on" one_destroyed
+scenario "NV data survives a new vTPM domain, stopped or destroyed" vtpm_again
+scenario "NV data survives a new manager domain, stopped or destroyed" manager_again
+scenario "data written just before the machine goes down" power_cut
+echo "all scenarios have run"
