@@ -20,6 +20,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod args;
+mod engine12;
 mod guests;
 pub mod instance;
 pub mod manager;
@@ -38,6 +39,7 @@ mod wait;
 
 pub use guests::Guests;
 pub use manager::{FrontLink, Link};
+pub use passthrough::MALFORMED;
 pub use refusal::Refusal;
 pub use story::{Ports, run};
 pub use tpm::{EngineOptions, GuestTpm, LoadError, Rejection};

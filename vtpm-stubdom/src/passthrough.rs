@@ -16,6 +16,9 @@ const BAD_ORDINAL: u32 = 10;
 const BAD_PARAM_SIZE: u32 = 0x19;
 const BADTAG: u32 = 0x1e;
 
+/// The answer to a request that is no packet: TPM_BAD_PARAM_SIZE.
+pub const MALFORMED: [u8; 10] = [0, TAG_RSP_COMMAND as u8, 0, 0, 0, 10, 0, 0, 0, BAD_PARAM_SIZE as u8];
+
 /// The response, if `command` is meant for the hardware TPM.
 pub async fn answer(command: &[u8], manager: &Manager<'_, impl Link>) -> Option<Vec<u8>> {
     let (header, body) = CommandHeader::parse(command).ok()?;
