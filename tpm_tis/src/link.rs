@@ -20,7 +20,7 @@ pub struct TisLink<'a> {
     duration: Duration,
 }
 
-/// Abandons the command unless its result was fetched.
+/// Abandons the command when dropped; that is without effect once the result was fetched.
 struct Pending<'a> {
     tis: &'a RefCell<Tis>,
     ticket: Option<Ticket>,
@@ -65,7 +65,6 @@ impl Transport for TisLink<'_> {
                 };
             };
             let Some(result) = tis.take(ticket) else { return Poll::Pending };
-            pending.ticket = None;
             if let Err(error) = result {
                 log::error!(target: "tpm_tis", "{error}");
             }

@@ -348,7 +348,7 @@ fn a_locality_taken_on_the_way_in_costs_one_more_try_and_later_the_command() {
             }
         });
         assert_eq!(outcome.result, Ok(echo(0, &packet(0xc1, 30))), "taken after {after} bytes");
-        assert_eq!(bus.started, 1);
+        assert_eq!((bus.started, bus.is_seized(0)), (1, false));
     }
     // 30 bytes in, then 30 out: the response is no longer to be had, and the command must not run again.
     for after in 30..60 {
@@ -440,6 +440,21 @@ fn a_cancel_before_the_start_means_the_command_never_runs() {
     let outcome = drive(&mut tis, &mut bus, ticket, |_, _, _| {});
     assert_eq!((outcome.result, bus.started), (Err(TisError::Cancelled), 0));
     assert!(run(&mut tis, &mut bus, &packet(0xc1, 30)).result.is_ok());
+}
+
+#[test]
+fn a_cancel_while_the_driver_gives_up_means_no_second_try() {
+    let mut bus = faulty(Faults { expect_stays: true, ..Faults::default() });
+    let mut tis = driver();
+    let ticket = tis.submit(&packet(0xc1, 30), DEFAULT_DURATION).unwrap();
+    let outcome = drive(&mut tis, &mut bus, ticket, |tis, _, now| {
+        // Expect is awaited for TIMEOUT_C (750 ms), then commandReady.
+        if now.as_millis() > 1_000_760 {
+            tis.cancel(ticket);
+        }
+    });
+    assert_eq!((outcome.result, bus.started), (Err(TisError::CommandOpen), 0));
+    assert!(outcome.took < Duration::from_millis(1200), "{:?}", outcome.took);
 }
 
 #[test]

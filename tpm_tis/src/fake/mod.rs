@@ -128,6 +128,11 @@ impl<E: Engine> FakeTis<E> {
         self.active
     }
 
+    /// Whether `beenSeized` is set for `locality`.
+    pub fn is_seized(&self, locality: u8) -> bool {
+        self.seized.get(usize::from(locality)) == Some(&true)
+    }
+
     fn violation(&mut self, what: &'static str) {
         self.violations.push(what);
     }
@@ -160,7 +165,7 @@ impl<E: Engine> FakeTis<E> {
         let others = self.requests.iter().enumerate().any(|(of, &wants)| wants && of != at);
         bit(!self.faults.access_invalid, access::VALID)
             | bit(self.active == Some(locality), access::ACTIVE)
-            | bit(self.seized.get(at) == Some(&true), access::BEEN_SEIZED)
+            | bit(self.is_seized(locality), access::BEEN_SEIZED)
             | bit(others, access::PENDING)
             | bit(self.requests.get(at) == Some(&true), access::REQUEST_USE)
             | 1
