@@ -14,6 +14,7 @@ mod rules;
 mod run;
 mod swtpm;
 mod test;
+mod test_boot;
 mod test_tis;
 mod test_unit;
 mod test_xen;

@@ -5,13 +5,15 @@ use anyhow::Result;
 use crate::paths::Paths;
 use crate::test_tis::Tally;
 use crate::ui::say;
-use crate::{test_tis, test_unit, test_xen, tidy};
+use crate::{test_boot, test_tis, test_unit, test_xen, tidy};
 
 /// A part of the tests.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
     /// The host tests of all packages (cargo test)
     Unit,
+    /// The start of an image and its ways to end, without Xen
+    Boot,
     /// The TIS driver in its test image against QEMU's chip, without Xen
     Tis,
     /// The whole stack on real Xen
@@ -27,6 +29,9 @@ pub fn run(paths: &Paths, part: Option<Part>) -> Result<bool> {
     let wanted = |which: Part| part.is_none_or(|part| part == which);
     if wanted(Part::Unit) {
         add(&mut tally, "unit", test_unit::run(paths));
+    }
+    if wanted(Part::Boot) {
+        add(&mut tally, "boot", test_boot::run(paths));
     }
     if wanted(Part::Tis) {
         add(&mut tally, "tis", test_tis::run(paths));

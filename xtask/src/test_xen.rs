@@ -11,6 +11,7 @@ use crate::build;
 use crate::paths::{Paths, fresh_dir};
 use crate::rig::{Boot, Rig};
 use crate::swtpm::Chip;
+use crate::test_boot;
 use crate::test_tis::Tally;
 use crate::ui::say;
 
@@ -20,6 +21,7 @@ const LIMIT: Duration = Duration::from_secs(1500);
 /// Runs all scenarios and counts their `ok` and `FAILED` lines.
 pub fn run(paths: &Paths) -> Result<Tally> {
     build::run(paths)?;
+    let smoke = build::image(paths, test_boot::PACKAGE, test_boot::BIN)?;
     let rig = Rig::prepare(paths)?;
     let keep = paths.rig().join("xen-test");
     fresh_dir(&keep)?;
@@ -36,7 +38,7 @@ pub fn run(paths: &Paths) -> Result<Tally> {
             name: format!("xen-{name}"),
             script,
             guest_script: None,
-            add: Vec::new(),
+            add: vec![smoke.clone()],
             chip: Chip::V12,
             keep: Some(keep.clone()),
             limit: LIMIT,

@@ -16,7 +16,7 @@ use crate::ui::{Step, say};
 
 /// Packages with code for the bare machine, and the feature that brings it in.
 const BARE: &[(&str, &str)] =
-    &[("xen-guest", "smoke"), ("tpm_tis", "image"), ("vtpmmgr", "image"), ("vtpm-stubdom", "image")];
+    &[("xen-guest", "image"), ("tpm_tis", "image"), ("vtpmmgr", "image"), ("vtpm-stubdom", "image")];
 
 const LIMIT: Duration = Duration::from_secs(1800);
 

@@ -9,6 +9,37 @@ guest() { guest_run "$@" || die "in the guest $1: $2"; }
 pcr() { guest "$1" "pcr_read $2"; }
 extend() { guest "$1" "pcr_extend $2 $ONE" >/dev/null; }
 
+# smoke NAME MEMORY WORDS: a domain with the image that shows the machine at work (crates/xen-guest).
+smoke() {
+    printf '%s\n' "name=\"$1\"" 'type="pvh"' 'kernel="/add/xen-guest-smoke"' "memory=$2" vcpus=1 'iomem=["fed40,5"]' \
+        "extra=\"$3\"" 'on_crash="destroy"' >"$RIG/$1.cfg"
+    console_mark "$1"
+    xl create -q "$RIG/$1.cfg"
+}
+
+machine() {
+    smoke smoke 4 works || die "not created"
+    wait_console smoke "all works" 60 || die "something does not work"
+    wait_gone smoke || die "the domain did not end"
+    console smoke | grep -q '^Info: line 299 ' && console smoke | grep -q '^Info: event channels work' ||
+        die "output is missing"
+    smoke smoke 8 stack || die "not created"
+    wait_console smoke ": stack overflow" 60 || die "no report"
+    wait_gone smoke || die "the domain did not crash"
+}
+
+# The lender lends to the domain that is made next.
+lending() {
+    local lender
+    smoke lender 8 lend || die "not created"
+    wait_console lender "Info: lent " 60 || die "nothing was lent"
+    lender=$(xl domid lender)
+    smoke borrower 8 "borrow $lender $(console lender | sed -n 's/^Info: lent //p')" || die "not created"
+    same "the borrower's number" "$(xl domid borrower)" $((lender + 1))
+    wait_console lender "lending works" 60 || die "no end"
+    wait_console borrower "borrowing works" 60 || die "no end"
+}
+
 stack() { start_stack g1; }
 
 version() {
@@ -132,6 +163,8 @@ power_cut() {
     sync
 }
 
+scenario "an image has memory, time, xenstore, event channels and a console on Xen" machine
+scenario "pages are lent to another domain and taken back" lending
 scenario "manager, vTPM and guest come up on blank disks" stack
 scenario "tpm_version prints the TPM 1.2 table" version
 scenario "an extend changes the PCR as it should" extending

@@ -21,7 +21,7 @@ fn main(guest: Guest) {
     let words: Vec<&str> = guest.command_line.split_whitespace().collect();
     match words.first().copied().unwrap_or("works") {
         "works" => works(guest),
-        "lend" => on_xen::lend(guest.xen.expect("Xen"), &words[1..]),
+        "lend" => on_xen::lend(guest.xen.expect("Xen")),
         "borrow" => on_xen::borrow(guest.xen.expect("Xen"), &words[1..]),
         "panic" => panic!("on purpose"),
         "write-text" => write_to(xen_guest::private::pvh_entry as *const u8),

@@ -49,10 +49,9 @@ fn events(ports: &mut XenPorts, me: DomId, clock: MachineClock) {
     assert!(ports.bind_interdomain(DomId(0x7000), EventPort(1)).is_err(), "bound to nobody");
 }
 
-/// Lends pages to the domain that `words` name, for [`borrow`] there: `lend PEER`.
-pub fn lend(mut xen: XenSide, words: &[&str]) {
-    let [peer] = numbers(words);
-    let peer = DomId(peer as u16);
+/// Lends pages to the domain that is made after this one, for [`borrow`] there.
+pub fn lend(mut xen: XenSide) {
+    let peer = DomId(own_domain(&mut xen.store_ring).0 + 1);
     let ports = &mut xen.ports;
     let heap = heap_usage().used;
     let page = ports.grant(peer, Access::ReadWrite).expect("a page");
