@@ -256,7 +256,12 @@ impl State {
             return Err(Code(3));
         }
         let blob_auth = Self::decrypt_auth(&auth, &encrypted, true);
-        let content = [&[release][..], &blob_auth, data].concat();
+        let mut content = [&[release][..], &blob_auth, data].concat();
+        if self.defect
+            && let Some(last) = content.last_mut()
+        {
+            *last ^= 1;
+        }
         Ok(Reply { handles: vec![], out: self.wrap(2, &content), auths: vec![auth] })
     }
 

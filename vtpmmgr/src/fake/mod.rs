@@ -34,6 +34,8 @@ pub enum Fault {
     Tag(u16),
     /// This byte, counted from the end (0 is the last), is changed.
     Flip(usize),
+    /// The chip works on something other than what it was given: it seals another secret.
+    Defect,
     /// The answer comes this many polls later.
     Late(u32),
     /// These bytes are the answer; the command is not carried out.
@@ -130,7 +132,9 @@ impl Inner {
             Fault::Bytes(bytes) => return Ok(bytes.to_vec()),
             _ => (),
         }
+        self.state.defect = fault == Fault::Defect;
         let mut answer = self.state.execute(command);
+        self.state.defect = false;
         match fault {
             Fault::AnswerLost(error) => return Err(error),
             Fault::Cut(bytes) => answer.truncate(answer.len().saturating_sub(bytes).max(10)),

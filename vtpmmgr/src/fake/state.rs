@@ -18,6 +18,8 @@ pub struct State {
     pub has_ek: bool,
     pub started: bool,
     pub locality: u8,
+    /// Seals something other than what it is given.
+    pub defect: bool,
     /// Owner's and storage root key's secrets.
     pub owner: Option<([u8; 20], [u8; 20])>,
     pub sessions: BTreeMap<u32, Session>,
@@ -54,6 +56,7 @@ impl State {
             has_ek: false,
             started: false,
             locality,
+            defect: false,
             owner: None,
             sessions: BTreeMap::new(),
             keys: BTreeMap::new(),

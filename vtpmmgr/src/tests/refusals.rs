@@ -144,6 +144,9 @@ fn chips_that_do_not_work() {
         chip.fault(0x18, fault);
         refused("", &RamDisk::new(4096), &chip);
     }
+    let chip = FakeChip::new(1, 0);
+    chip.fault(0x17, Fault::Defect);
+    refused_for("does not give back what it sealed", "", &RamDisk::new(4096), &chip);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Power cuts and disk errors at every write and flush of the manager's disk.
 
 use super::*;
-use vault::fake::{Fate, FlakyDisk};
+use vault::fake::{Fate, FlakyDisk, RamDisk};
 
 fn fates(seed: u64) -> [Fate; 5] {
     [Fate::Lost, Fate::Kept, Fate::Seeded(seed), Fate::Torn(seed), Fate::Subset(0x5555_5555_5555_5555)]
@@ -134,6 +134,50 @@ fn a_disk_too_small_for_another_record_refuses_the_newcomer_only() {
         };
         assert!(refused == 21 && saved > 300, "{refused} after {saved}");
         assert_eq!(m.ask(front(0, 1), &save(&[6; 64])).0, 0, "those who have a record go on");
+        m.stop();
+    });
+}
+
+/// A disk that does what it is told and reports an error all the same, so many times.
+struct Doubtful(RamDisk, Rc<Cell<u32>>);
+
+impl BlockDevice for Doubtful {
+    fn sectors(&self) -> u64 {
+        self.0.sectors()
+    }
+    async fn read(&self, sector: u64, out: &mut [u8]) -> Result<(), DiskError> {
+        self.0.read(sector, out).await
+    }
+    async fn write(&self, sector: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.0.write(sector, data).await
+    }
+    async fn flush(&self) -> Result<(), DiskError> {
+        match self.1.get() {
+            0 => Ok(()),
+            more => {
+                self.1.set(more - 1);
+                Err(DiskError::Io)
+            }
+        }
+    }
+}
+
+#[test]
+fn a_write_that_failed_and_yet_reached_the_disk_does_not_come_back_at_a_restart() {
+    let (chip, disk, errors) = (FakeChip::new(1, 0), RamDisk::new(256), Rc::new(Cell::new(0)));
+    manage("", Doubtful(disk.clone(), errors.clone()), &chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        assert_eq!(m.ask(front(1, 1), &save(&[1; 64])).0, 0);
+        errors.set(3);
+        assert_eq!(m.ask(front(1, 1), &save(&[2; 64])).0, 9);
+        assert_eq!(m.ask(front(1, 1), &load()).0, 9, "not told before it is certain");
+        assert_eq!(m.ask(front(1, 1), &save(&[3; 64])).0, 9);
+        assert_eq!(m.ask(front(1, 1), &load()), (0, [1; 64].to_vec()));
+        m.stop();
+    });
+    manage("", disk, &chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        assert_eq!(m.ask(front(1, 1), &load()), (0, [1; 64].to_vec()));
         m.stop();
     });
 }
