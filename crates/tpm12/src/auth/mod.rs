@@ -119,10 +119,7 @@ impl Tpm {
         protocol: Protocol,
     ) -> Result<(), Code> {
         if call.auths.get(index).copied().flatten().is_none() {
-            return match (key.blob.auth_data_usage, usage) {
-                (AUTH_NEVER, _) | (AUTH_PRIV_USE_ONLY, KeyUse::Public) => Ok(()),
-                _ => Err(codes::AUTHFAIL),
-            };
+            return needs_no_auth(key, usage);
         }
         if self.is_restricted_delegation(call, index, key)? {
             return Err(codes::INVALID_KEYUSAGE);
@@ -179,6 +176,14 @@ impl Proof {
     }
 }
 
+/// `TPM_AUTHFAIL` unless a key may be used without its authorization (`TPM_AUTH_DATA_USAGE`, part 2, section 5.9).
+pub(crate) fn needs_no_auth(key: &Key, usage: KeyUse) -> Result<(), Code> {
+    match (key.blob.auth_data_usage, usage) {
+        (AUTH_NEVER, _) | (AUTH_PRIV_USE_ONLY, KeyUse::Public) => Ok(()),
+        _ => Err(codes::AUTHFAIL),
+    }
+}
+
 /// One direction of ADIP is the other.
 pub(crate) fn adip(scheme: u8, shared: &AuthData, nonce: &Nonce, data: &[u8; 20]) -> Result<AuthData, Code> {
     let mut out = Zeroizing::new(*data);
@@ -206,9 +211,4 @@ pub(crate) fn shared_secret(secret: &AuthData, even: &Nonce, odd: &Nonce) -> Aut
 /// Whether an ADIP scheme is known.
 pub(crate) fn known_scheme(scheme: u8) -> bool {
     matches!(scheme, ENC_XOR | ENC_AES128_CTR)
-}
-
-/// A protocol number's session kind for `TPM_SaveContext`'s and OSAP's needs.
-pub(crate) fn is_shared(protocol: u16) -> bool {
-    protocol == PID_OSAP || protocol == session::PID_DSAP
 }

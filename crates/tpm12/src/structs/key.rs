@@ -162,6 +162,33 @@ impl KeyBlob {
         PcrRestriction::parse(&self.pcr_info, self.v12)
     }
 
+    /// Whether this TPM makes and loads keys like this: usage, schemes and sizes fit together (section 5.8.1; part 3,
+    /// section 10.4, action 8).
+    pub(crate) fn check_properties(&self) -> Result<(), Code> {
+        let (bits, exponent) = self.parms.rsa_details()?;
+        let (enc, sig) = (self.parms.enc_scheme, self.parms.sig_scheme);
+        let encrypts = enc == ES_RSAESOAEP || enc == ES_RSAESPKCS;
+        let signs = [SS_SHA1, SS_DER, SS_INFO].contains(&sig);
+        let schemes = match self.usage {
+            KEY_SIGNING => enc == ES_NONE && signs,
+            KEY_STORAGE | KEY_MIGRATE | KEY_AUTHCHANGE => enc == ES_RSAESOAEP && sig == SS_NONE,
+            KEY_IDENTITY => enc == ES_NONE && sig == SS_SHA1,
+            KEY_BIND => encrypts && sig == SS_NONE,
+            KEY_LEGACY => encrypts && signs,
+            _ => false,
+        };
+        let strong = matches!(self.usage, KEY_STORAGE | KEY_MIGRATE | KEY_IDENTITY);
+        let size = match strong {
+            true => bits == 2048 && exponent == DEFAULT_EXPONENT,
+            false => (512..=2048).contains(&bits) && bits % 16 == 0 && exponent >= 3 && exponent % 2 == 1,
+        };
+        let auth = matches!(self.auth_data_usage, AUTH_NEVER | AUTH_ALWAYS | AUTH_PRIV_USE_ONLY);
+        if !schemes || !size || !auth {
+            return Err(codes::BAD_KEY_PROPERTY);
+        }
+        self.restriction()?.map_or(Ok(()), |restriction| restriction.check())
+    }
+
     /// Whether all bits of `flag` are set.
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.flags & flag == flag
@@ -236,6 +263,32 @@ impl Key {
             pub_data_digest: self.pub_data_digest,
             prime: self.rsa.prime(),
         }
+    }
+}
+
+impl Key {
+    /// Fills a template with a new key: its public part, and the PCRs of the moment.
+    pub(crate) fn create(
+        mut blob: KeyBlob,
+        rsa: RsaPrivate,
+        payload: u8,
+        usage_auth: AuthData,
+        migration_auth: AuthData,
+    ) -> Self {
+        blob.modulus = rsa.public().modulus();
+        blob.enc_data.clear();
+        let pub_data_digest = blob.public_digest();
+        Self { blob, payload, usage_auth, migration_auth, pub_data_digest, rsa }
+    }
+
+    /// Whether a key can be put under this one.
+    pub(crate) fn is_storage(&self) -> bool {
+        self.blob.usage == KEY_STORAGE
+    }
+
+    /// Whether it may leave the TPM.
+    pub(crate) fn is_migratable(&self) -> bool {
+        self.blob.has(FLAG_MIGRATABLE)
     }
 }
 
