@@ -168,8 +168,9 @@ impl<B: BlockDevice> Vault<B> {
     /// generation stays intact until [`Self::confirm`].
     ///
     /// Whoever records generations elsewhere must know what became of the last one (recorded or not) before the next
-    /// call: it overwrites a generation that was not confirmed. After an error, or if the future is dropped, the
-    /// confirmed generation still counts, and this may be called again.
+    /// call: it overwrites a generation that was not confirmed. After an error, or if the future is dropped, the confirmed
+    /// generation still counts and this may be called again; but until then nobody knows which of the two an owner
+    /// would find that opens [`Expect::Newest`].
     ///
     /// # Errors
     /// [`VaultError::TooLarge`] and [`VaultError::Disk`].

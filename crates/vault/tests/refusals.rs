@@ -64,6 +64,30 @@ fn a_newer_format_is_named_and_kept() {
 }
 
 #[test]
+fn one_copy_of_a_newer_format_is_left_alone() {
+    let (disk, seen) = made(0);
+    for at in [0, 8 * 512] {
+        let mut image = disk.image();
+        image[at + 16..at + 20].copy_from_slice(&2u32.to_be_bytes());
+        assert_eq!(open(&image, Expect::Newest).as_ref(), Ok(&seen[0]));
+        let disk = RamDisk::from_image(image.clone());
+        block_on(Vault::open(&disk, OWNER, &key(), Expect::Newest)).map(drop).unwrap();
+        assert!(disk.image() == image);
+        assert_eq!(not_replaced(&image, Over::UnfinishedCreation), VaultError::NewerFormat { found: 2 });
+    }
+}
+
+#[test]
+fn a_complete_vault_that_was_touched_after_its_creation_is_not_made_anew() {
+    let image = made(0).0.image();
+    for (at, byte) in [(SLOTS[0], 0), (SLOTS[0] + 15, 2), (SLOTS[1], 1), (SLOTS[1] + 511, 1)] {
+        let mut image = image.clone();
+        image[at] = byte;
+        assert_eq!(not_replaced(&image, Over::UnfinishedCreation), VaultError::Exists, "byte {at}");
+    }
+}
+
+#[test]
 fn another_owner_is_named() {
     let image = made(1).0.image();
     let others =
