@@ -45,15 +45,24 @@ console() {
 
 domain_exists() { xl domid "$1" >/dev/null 2>&1; }
 
+# True while the domain NAME is there and has neither crashed nor stopped.
+domain_lives() { xl list "$1" 2>/dev/null | tail -n +2 | grep -q ' [r-][b-][p-]--[d-] '; }
+
 # wait_console NAME TEXT [SECONDS]: waits until the domain has printed TEXT (a fixed string).
 wait_console() {
-    local end=$((SECONDS + ${3:-90}))
+    local end=$((SECONDS + ${3:-90})) alive=1
     while ! console "$1" | grep -qF -- "$2"; do
+        if [ -z "$alive" ]; then
+            note "$1 ended without printing: $2"
+            return 1
+        fi
         if ((SECONDS >= end)); then
             note "$1 did not print within ${3:-90} s: $2"
             return 1
         fi
-        sleep 0.2
+        sleep 0.3
+        # What a domain printed last may come a little after its end, so that the console is read once more then.
+        domain_lives "$1" || { alive= && sleep 1; }
     done
 }
 
