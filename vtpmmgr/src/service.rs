@@ -15,7 +15,7 @@ use core::pin::Pin;
 use core::task::Poll;
 use frontback::tpmback::{Event, FrontId, Request, TpmBack};
 use tpm_wire::Transport;
-use vault::VaultError;
+use vault::{Kind, Owner, VaultError};
 use xen_abi::{BlockDevice, Xen};
 
 /// The front ends as the service sees them. [`TpmBack`] is the real one.
@@ -125,6 +125,7 @@ impl<F: Fronts> Desk<'_, F> {
                     if open.iter().any(|(_, taken)| *taken == uuid) {
                         self.fronts.refuse(front, "this vTPM (UUID) is in use by another front end");
                     } else {
+                        log::info!(target: "vtpmmgr", "{} is connected, front end {}/{}", vtpm(&uuid), front.domid, front.devid);
                         open.push((front, uuid));
                     }
                 }
@@ -186,16 +187,27 @@ impl<F: Fronts> Desk<'_, F> {
 /// SAVEHASHKEY and LOADHASHKEY, one after another in the order in which they came.
 async fn disk_lane<F: Fronts, B: BlockDevice>(desk: &Desk<'_, F>, store: &mut Store<B>) {
     const TAG: u16 = tpm_wire::mgr::TAG_RSP;
+    let mut failing = None;
     while let Some(job) = desk.next(&desk.disk, |job| job.front).await {
         let result = match &job.save {
             Some(record) => store.save(&job.uuid, &record.0).await.map(|()| Some(messages::success(TAG, &[]))),
             None => store.load(&job.uuid).await.map(|record| record.map(|bytes| messages::success(TAG, &bytes))),
         };
         match result {
-            Ok(Some(response)) => desk.fronts.respond(job.front, &response),
-            Ok(None) => desk.fronts.respond(job.front, &messages::error(TAG, code::BAD_PARAMETER)),
+            Ok(found) => {
+                if failing.take().is_some() {
+                    log::info!(target: "vtpmmgr", "the manager's disk takes records again");
+                }
+                match found {
+                    Some(response) => desk.fronts.respond(job.front, &response),
+                    None => desk.fronts.respond(job.front, &messages::error(TAG, code::BAD_PARAMETER)),
+                }
+            }
             Err(error) => {
-                log::error!(target: "vtpmmgr", "front end {}/{}: {error}", job.front.domid, job.front.devid);
+                // Once for each new cause: a vTPM that tries again and again does not fill the console.
+                if failing.replace(error) != Some(error) {
+                    log::error!(target: "vtpmmgr", "a request of {} failed: {error}", vtpm(&job.uuid));
+                }
                 let code = match error {
                     StoreError::Full | StoreError::Vault(VaultError::TooLarge { .. }) => code::RESOURCES,
                     StoreError::Vault(_) => code::FAIL,
@@ -227,6 +239,11 @@ async fn chip_lane<F: Fronts, T: Transport>(desk: &Desk<'_, F>, chip: &Chip<'_, 
             }
         }
     }
+}
+
+/// The vTPM with this UUID, as it is called on the console.
+const fn vtpm(uuid: &[u8; 16]) -> Owner {
+    Owner { kind: Kind::Vtpm, uuid: *uuid }
 }
 
 /// Polls all of `parts` at every turn, until each has ended.

@@ -70,10 +70,10 @@ fn a_power_cut_never_loses_an_acknowledged_record() {
             assert!(disk.is_cut());
             let (last, written) = under_way.unwrap();
             manage("", disk.restarted(fate), &chip, |mut m| {
-                for who in 0..3 {
+                for (who, acknowledged) in acknowledged.iter().enumerate() {
                     m.attach(front(who as u16, 2), uuid(who as u8));
                     let found = m.ask(front(who as u16, 2), &load());
-                    let kept = acknowledged[who].map_or((3, Vec::new()), |n| (0, [n; 64].to_vec()));
+                    let kept = acknowledged.map_or((3, Vec::new()), |n| (0, [n; 64].to_vec()));
                     let new = (0, [written; 64].to_vec());
                     assert!(found == kept || (who == last && found == new), "cut at {cut}, {fate:?}, vTPM {who}");
                 }
