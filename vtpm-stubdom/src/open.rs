@@ -133,11 +133,10 @@ impl<'a, L: Link, B: BlockDevice> Opening<'a, L, B> {
         };
         let engine = tpm.staged().unwrap_or_default();
         let saved = Saved { engine_kind: T::KIND, open: None, earlier: Vec::new(), volatile: None, engine };
-        let (mut vault, generation) =
+        let (vault, generation) =
             Vault::create(self.disk, owner, &key, &[], &saved.encode(), over, &mut self.rng).await?;
         let record = Record::encode(&key, generation);
         self.manager.keep_by_all_means(&record).await.map_err(|Stopped| crate::manager::ManagerError::Stopped)?;
-        vault.confirm(generation);
         tpm.committed();
         log::info!(target: "vtpm", "Created the vTPM");
         Ok((tpm, Store::new(vault, self.manager, key, saved, self.rng)))
