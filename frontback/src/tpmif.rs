@@ -15,8 +15,8 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use xen_abi::io::tpmif::Header;
 use xen_abi::{OutOfPage, PAGE_SIZE, SharedPage};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes before the packet when there are no extra pages.
 pub const HEADER_SIZE: usize = 8;
@@ -37,22 +37,6 @@ pub const STATE_CANCEL: u8 = 3;
 const OFFSET_STATE: usize = 4;
 const OFFSET_LOCALITY: usize = 5;
 const OFFSET_EXTRA_PAGES: usize = 7;
-
-/// The fixed part of the page.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(C)]
-pub struct Header {
-    /// Bytes in the packet.
-    pub length: u32,
-    /// One of the `STATE_` values; read it with [`state`], which orders it against the rest.
-    pub state: u8,
-    /// TPM locality of the request.
-    pub locality: u8,
-    /// Zero.
-    pub pad: u8,
-    /// How many grant references follow.
-    pub nr_extra_pages: u8,
-}
 
 const _: () = assert!(size_of::<Header>() == HEADER_SIZE);
 

@@ -89,15 +89,20 @@ pub fn read_key(store: &mut impl Store, dir: &str, key: &str) -> Result<Vec<u8>,
     })
 }
 
-/// A decimal number of at most 32 bits, without sign or blanks.
-pub fn parse_number(value: &[u8]) -> Option<u32> {
-    if value.is_empty() || value.len() > 10 {
+/// A decimal number of at most 64 bits, without sign or blanks.
+pub fn parse_u64(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 20 {
         return None;
     }
-    value.iter().try_fold(0u32, |sum, byte| {
+    value.iter().try_fold(0u64, |sum, byte| {
         let digit = char::from(*byte).to_digit(10)?;
-        sum.checked_mul(10)?.checked_add(digit)
+        sum.checked_mul(10)?.checked_add(digit.into())
     })
+}
+
+/// A decimal number of at most 32 bits, without sign or blanks.
+pub fn parse_number(value: &[u8]) -> Option<u32> {
+    parse_u64(value).and_then(|number| number.try_into().ok())
 }
 
 /// The number in `dir/key`.

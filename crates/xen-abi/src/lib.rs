@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod ids;
+pub mod io;
 mod ports;
 mod time;
 

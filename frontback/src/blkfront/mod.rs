@@ -1,13 +1,28 @@
 //! The front end of blkif: the disk of this domain.
+//!
+//! `device` follows xenstore, `transfer` moves data: one request at a time, through pages granted once, so that a back end
+//! never gets another page of ours. A device that failed stays failed: the image ends with a clear line rather than guess what
+//! became of its writes.
+
+mod device;
+mod disk;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+pub use disk::Disk;
 
 use crate::looper::Driver;
-use core::cell::RefCell;
-use core::marker::PhantomData;
-use xen_abi::{BlockDevice, DiskError, EventPort, Instant, Xen};
+use device::{Device, Phase};
+use transfer::Job;
+use xen_abi::{DiskError, EventPort, Instant, Xen};
 
 /// The driver of one virtual disk.
 pub struct BlkFront<X: Xen> {
-    marker: PhantomData<X>,
+    device: Device<X>,
+    job: Option<Job>,
+    last_ticket: u64,
+    signal_due: bool,
 }
 
 /// How far a disk has come.
@@ -26,32 +41,38 @@ pub enum Status {
 impl<X: Xen> BlkFront<X> {
     /// The driver of the lowest-numbered device under `device/vbd`.
     pub fn new() -> Self {
-        todo!()
+        Self { device: Device::new(), job: None, last_ticket: 0, signal_due: false }
     }
 
     /// How far it has come.
     pub fn status(&self) -> Status {
-        todo!()
+        match &self.device.phase {
+            Phase::Seeking | Phase::Found | Phase::Published(_) => Status::Connecting,
+            Phase::Ready(..) | Phase::Closing(..) => Status::Ready,
+            Phase::Failed(error) => Status::Failed(*error),
+            Phase::Closed => Status::Closed,
+        }
     }
 
     /// Whether the back end can make writes durable; known once [`Status::Ready`].
     pub fn can_flush(&self) -> bool {
-        todo!()
+        self.device.geometry().is_some_and(|geometry| geometry.flush.is_some())
     }
 
     /// Whether the disk takes no writes; known once [`Status::Ready`].
     pub fn is_read_only(&self) -> bool {
-        todo!()
+        self.device.geometry().is_some_and(|geometry| geometry.read_only)
     }
 
     /// The event port in use.
     pub fn ports(&self) -> impl Iterator<Item = EventPort> + '_ {
-        core::iter::empty()
+        self.device.ring().map(|ring| ring.port).into_iter()
     }
 
-    /// Starts to close the device; done when [`Self::status`] says so. A request under way ends first.
+    /// Starts to close the device; done when [`Self::status`] is no longer [`Status::Ready`]. A request under way ends first, new
+    /// ones are refused.
     pub fn close(&mut self) {
-        todo!()
+        self.device.close_wanted = true;
     }
 }
 
@@ -63,43 +84,25 @@ impl<X: Xen> Default for BlkFront<X> {
 
 impl<X: Xen> Driver<X> for BlkFront<X> {
     fn step(&mut self, xen: &mut X, now: Instant) {
-        let _ = (xen, now);
-        todo!()
+        if let Some(ring) = self.device.ring() {
+            // The ring is looked at in every step; the mark only has to be cleared before.
+            xen.take_pending(ring.port);
+        }
+        if let Err(complaint) = self.look_at_ring(now) {
+            self.device.fail(xen, complaint);
+        }
+        let idle = self.job.as_ref().is_none_or(Job::is_done);
+        self.device.step(xen, now, idle);
+        if self.device.ring().is_none() {
+            self.lose_job();
+        }
+        if let (true, Some(ring)) = (core::mem::take(&mut self.signal_due), self.device.ring()) {
+            xen.notify(ring.port);
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        todo!()
-    }
-}
-
-/// The disk as a block device. Several handles may be used at once; requests go one after another.
-pub struct Disk<'a, X: Xen>(&'a RefCell<BlkFront<X>>);
-
-impl<'a, X: Xen> Disk<'a, X> {
-    /// Waits until the disk is usable or has failed.
-    pub async fn open(driver: &'a RefCell<BlkFront<X>>) -> Result<Self, DiskError> {
-        let _ = driver;
-        todo!()
-    }
-}
-
-impl<X: Xen> BlockDevice for Disk<'_, X> {
-    fn sectors(&self) -> u64 {
-        let _ = self.0;
-        todo!()
-    }
-
-    async fn read(&self, sector: u64, out: &mut [u8]) -> Result<(), DiskError> {
-        let _ = (sector, out);
-        todo!()
-    }
-
-    async fn write(&self, sector: u64, data: &[u8]) -> Result<(), DiskError> {
-        let _ = (sector, data);
-        todo!()
-    }
-
-    async fn flush(&self) -> Result<(), DiskError> {
-        todo!()
+        let wishes = [self.device.deadline(), self.job.as_ref().and_then(Job::deadline)];
+        if self.signal_due { Some(Instant::from_millis(0)) } else { wishes.into_iter().flatten().min() }
     }
 }

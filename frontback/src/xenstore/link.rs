@@ -1,18 +1,10 @@
 //! Bytes in and out of the interface page (`struct xenstore_domain_interface`): two byte rings of 1024, whose indices count
 //! up without end and are taken modulo the size.
 
-use super::wire::{HEADER_SIZE, Header, PAYLOAD_MAX};
 use alloc::vec;
 use alloc::vec::Vec;
+use xen_abi::io::xs_wire::*;
 use xen_abi::{OutOfPage, SharedPage};
-
-pub(super) const RING_SIZE: usize = 1024;
-pub(super) const OFFSET_REQUESTS: usize = 0;
-pub(super) const OFFSET_RESPONSES: usize = 1024;
-pub(super) const OFFSET_REQ_CONS: usize = 2048;
-pub(super) const OFFSET_REQ_PROD: usize = 2052;
-pub(super) const OFFSET_RSP_CONS: usize = 2056;
-pub(super) const OFFSET_RSP_PROD: usize = 2060;
 
 /// The other side's index is further from ours than the ring is long, or a message is longer than messages are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,14 +8,13 @@ mod link;
 #[cfg(test)]
 mod tests;
 mod watches;
-mod wire;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 use link::{Broken, Incoming};
 use watches::Watches;
-use wire::{Header, PAYLOAD_MAX, kind};
+use xen_abi::io::xs_wire::{HEADER_SIZE, Header, PAYLOAD_MAX, kind};
 use xen_abi::{Instant, Store, StoreError, StoreRing, TransactionId, WatchEvent};
 use zerocopy::IntoBytes;
 
@@ -125,7 +124,7 @@ impl<R: StoreRing> Client<R> {
         self.last_request = self.last_request.wrapping_add(1);
         let transaction = tx.map_or(0, |TransactionId(id)| id);
         let header = Header { kind, request: self.last_request, transaction, length: length as u32 };
-        let mut message = Vec::with_capacity(wire::HEADER_SIZE + length);
+        let mut message = Vec::with_capacity(HEADER_SIZE + length);
         message.extend_from_slice(header.as_bytes());
         parts.iter().for_each(|part| message.extend_from_slice(part));
 

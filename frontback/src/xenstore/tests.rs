@@ -1,11 +1,10 @@
-use super::link::*;
-use super::wire::HEADER_SIZE;
 use super::*;
 use crate::fake::{DOM0, FakeDomain, FakePage, Machine};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
+use xen_abi::io::xs_wire::*;
 use xen_abi::{DomId, SharedPage};
 
 /// What xenstored does wrong.
