@@ -187,6 +187,11 @@ impl Tpm12 {
     pub(crate) fn assert_physical_presence(&mut self) {
         self.tpm.volatile.flags.physical_presence = true;
     }
+
+    /// As a TPM whose manufacturer left the endorsement key to its user.
+    pub(crate) fn forget_endorsement_key(&mut self) {
+        self.tpm.permanent.edit().ek = None;
+    }
 }
 
 impl Engine for Tpm12 {

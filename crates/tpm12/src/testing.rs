@@ -1,5 +1,7 @@
 //! What the tests of all command groups share.
 
+pub(crate) mod client;
+
 use crate::{Manufacture, Options, StartupType, Tpm12};
 use alloc::vec::Vec;
 use std::sync::OnceLock;
@@ -27,6 +29,14 @@ pub(crate) fn fresh_state() -> &'static [u8] {
 /// A TPM that is not started.
 pub(crate) fn unstarted() -> Tpm12 {
     Tpm12::load(fresh_state(), rng(2), Options { maintenance_commands: true }).unwrap()
+}
+
+/// Another owned TPM: same endorsement key, other storage root key and proof.
+pub(crate) fn stranger() -> Tpm12 {
+    let mut tpm = Tpm12::load(fresh_state(), rng(200), Options::default()).unwrap();
+    tpm.startup(StartupType::Clear).unwrap();
+    client::take_ownership(&mut tpm).unwrap();
+    tpm
 }
 
 /// A TPM after `TPM_Startup(ST_CLEAR)`.
@@ -72,4 +82,17 @@ pub(crate) fn commit(tpm: &mut Tpm12) -> Option<Vec<u8>> {
     let staged = tpm.staged().map(|state| state.to_vec());
     tpm.committed();
     staged
+}
+
+/// A TPM with an owner (`client::OWNER`, `client::SRK_AUTH`), started; one storage root key serves all tests.
+pub(crate) fn owned() -> Tpm12 {
+    static STATE: OnceLock<Vec<u8>> = OnceLock::new();
+    let state = STATE.get_or_init(|| {
+        let mut tpm = tpm();
+        client::take_ownership(&mut tpm).unwrap();
+        commit(&mut tpm).unwrap()
+    });
+    let mut tpm = Tpm12::load(state, rng(4), Options { maintenance_commands: true }).unwrap();
+    tpm.startup(StartupType::Clear).unwrap();
+    tpm
 }

@@ -212,3 +212,6 @@ pub(crate) fn shared_secret(secret: &AuthData, even: &Nonce, odd: &Nonce) -> Aut
 pub(crate) fn known_scheme(scheme: u8) -> bool {
     matches!(scheme, ENC_XOR | ENC_AES128_CTR)
 }
+
+#[cfg(test)]
+mod tests;

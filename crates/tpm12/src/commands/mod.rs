@@ -1,10 +1,12 @@
 //! The commands, a file per chapter of part 3.
 
+pub(crate) mod admin;
 pub(crate) mod audit;
 pub(crate) mod capability;
 pub(crate) mod crypto;
 pub(crate) mod daa;
 pub(crate) mod delegation;
+pub(crate) mod deprecated;
 pub(crate) mod endorsement;
 pub(crate) mod eviction;
 pub(crate) mod nv;

@@ -75,3 +75,6 @@ pub(crate) fn tpm_set_operator_auth(tpm: &mut Tpm, call: &mut Call<'_>) -> Done 
     permanent.flags.operator = true;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -216,3 +216,6 @@ pub(crate) fn tsc_reset_establishment_bit(tpm: &mut Tpm, call: &mut Call<'_>) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -284,3 +284,6 @@ pub(crate) fn tpm_get_pub_key(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     call.put(&key.blob.public());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

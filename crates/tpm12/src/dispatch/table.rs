@@ -126,6 +126,9 @@ static COMMANDS: &[Command] = table! {
     TSC_PHYSICAL_PRESENCE, ownership::tsc_physical_presence, NONE, A0, ANY;
     TSC_RESET_ESTABLISHMENT_BIT, ownership::tsc_reset_establishment_bit, NONE, A0, ANY;
     GET_CAPABILITY, capability::tpm_get_capability, NONE, A0, 0;
+    FIELD_UPGRADE, admin::tpm_field_upgrade, NONE, A0 | A1 | A2, FULL;
+    SET_REDIRECTION, admin::tpm_set_redirection, KEY, A0 | A1 | A2, FULL;
+    RESET_LOCK_VALUE, admin::tpm_reset_lock_value, NONE, A1, FULL;
     SEAL, storage::tpm_seal, KEY, A1, FULL;
     UNSEAL, storage::tpm_unseal, KEY, A1 | A2, FULL;
     UNBIND, storage::tpm_unbind, KEY, A0 | A1, FULL;
@@ -139,7 +142,11 @@ static COMMANDS: &[Command] = table! {
     SHA1_COMPLETE_EXTEND, crypto::tpm_sha1_complete_extend, NONE, A0, ANY;
     GET_RANDOM, crypto::tpm_get_random, NONE, A0, UP;
     STIR_RANDOM, crypto::tpm_stir_random, NONE, A0, UP;
+    CREATE_ENDORSEMENT_KEY_PAIR, endorsement::tpm_create_endorsement_key_pair, NONE, A0, UP;
+    CREATE_REVOCABLE_EK, endorsement::tpm_create_revocable_ek, NONE, A0, UP;
+    REVOKE_TRUST, endorsement::tpm_revoke_trust, NONE, A0, UP;
     READ_PUBEK, endorsement::tpm_read_pubek, NONE, A0, UP;
+    OWNER_READ_INTERNAL_PUB, endorsement::tpm_owner_read_internal_pub, NONE, A1, FULL;
     EXTEND, pcr::tpm_extend, NONE, A0, ANY;
     PCR_READ, pcr::tpm_pcr_read, NONE, A0, UP;
     PCR_RESET, pcr::tpm_pcr_reset, NONE, A0, ANY;
@@ -152,6 +159,14 @@ static COMMANDS: &[Command] = table! {
     NV_READ_VALUE_AUTH, nv::tpm_nv_read_value_auth, NONE, A1, UP;
     FLUSH_SPECIFIC, eviction::tpm_flush_specific, HANDLE, A0, ANY;
     GET_TICKS, timing::tpm_get_ticks, NONE, A0, UP;
+    EVICT_KEY, deprecated::tpm_evict_key, KEY, A0, FULL;
+    TERMINATE_HANDLE, deprecated::tpm_terminate_handle, HANDLE, A0, ANY;
+    DIR_WRITE_AUTH, deprecated::tpm_dir_write_auth, NONE, A1, FULL;
+    DIR_READ, deprecated::tpm_dir_read, NONE, A0, UP;
+    RESET, deprecated::tpm_reset, NONE, A0, ANY;
+    OWNER_READ_PUBEK, deprecated::tpm_owner_read_pubek, NONE, A1, FULL;
+    DISABLE_PUBEK_READ, deprecated::tpm_disable_pubek_read, NONE, A1, FULL;
+    LOAD_KEY, deprecated::tpm_load_key, KEY, A0 | A1, FULL;
 };
 
 /// The row of an ordinal, if this TPM has the command.
