@@ -34,6 +34,7 @@ mod public {
     pub use crate::cpu::random::CpuEntropy;
     pub use crate::guest::Guest;
     pub use crate::memory::heap::{HeapUse, usage as heap_usage};
+    pub use crate::memory::stack::{StackUse, usage as stack_usage};
     pub use crate::mmio::{Mmio, MmioError, OutOfRange};
     pub use crate::power::{Shutdown, shutdown};
     pub use crate::time::clock::MachineClock;

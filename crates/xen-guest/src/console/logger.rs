@@ -1,6 +1,7 @@
 //! Log lines on the console, in the forms that the vTPM documentation promises.
 
-use core::fmt;
+use super::clean::Clean;
+use core::fmt::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 struct ConsoleLogger;
@@ -23,10 +24,19 @@ impl Log for ConsoleLogger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        super::write(format_args!("{}{}\n", Prefix(record), record.args()));
+        super::write(format_args!("{}{}\n", Prefix(record), Message(record)));
     }
 
     fn flush(&self) {}
+}
+
+/// The text, made harmless.
+struct Message<'a>(&'a Record<'a>);
+
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Clean(f).write_fmt(*self.0.args())
+    }
 }
 
 /// `INFO[VTPM]: ` for the services, `Info: ` for drivers.

@@ -1,5 +1,6 @@
 //! The console: port 0xE9 until the PV ring is up, then the ring.
 
+pub mod clean;
 #[cfg(target_os = "none")]
 mod debug_port;
 #[cfg(target_os = "none")]

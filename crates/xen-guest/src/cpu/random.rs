@@ -7,8 +7,11 @@ use xen_abi::{EntropySource, NoEntropy};
 /// Tries before an instruction counts as failed; Intel's guide asks for 10 with RDRAND, RDSEED may need more.
 const TRIES: u32 = 1000;
 
-/// RDSEED, or RDRAND where that is all there is. RDRAND gives the output of a generator that is reseeded from the same source;
-/// each 64 bits asked for are made of four outputs XORed, which costs nothing and narrows no output.
+/// Outputs of RDRAND that make one word. The generator behind it is reseeded after at most 511 outputs of 128 bits (Intel's guide to
+/// its random number generator, "Generating Seeds from RDRAND"), so each word depends on two seeds at least.
+const RAND_OUTPUTS: u32 = 1024;
+
+/// RDSEED, or RDRAND where that is all there is.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuEntropy {
     instruction: Option<Instruction>,
@@ -37,8 +40,14 @@ impl CpuEntropy {
         Self { instruction, last: 0 }
     }
 
-    /// One good value. A source that repeats itself or gives all zeroes or all ones is taken for broken (as some processors'
-    /// RDRAND was after resume): the chance of a false alarm is 2^-62.
+    /// 64 bits of full entropy.
+    fn word(&mut self) -> Result<u64, NoEntropy> {
+        let outputs = if self.instruction == Some(Instruction::Seed) { 1 } else { RAND_OUTPUTS };
+        (0..outputs).try_fold(0, |mixed, _| Ok(mixed ^ self.value()?))
+    }
+
+    /// One good output. A source that repeats itself or gives all zeroes or all ones is taken for broken (as some processors'
+    /// RDRAND was after resume): the chance of a false alarm is about 2^-62.
     fn value(&mut self) -> Result<u64, NoEntropy> {
         let instruction = self.instruction.ok_or(NoEntropy)?;
         for _ in 0..TRIES {
@@ -64,11 +73,7 @@ impl CpuEntropy {
 impl EntropySource for CpuEntropy {
     fn fill(&mut self, out: &mut [u8]) -> Result<(), NoEntropy> {
         for chunk in out.chunks_mut(8) {
-            let mut mixed = 0;
-            for _ in 0..4 {
-                mixed ^= self.value()?;
-            }
-            let bytes: [u8; 8] = mixed.to_ne_bytes();
+            let bytes = self.word()?.to_ne_bytes();
             chunk.copy_from_slice(&bytes[..chunk.len()]);
         }
         Ok(())

@@ -38,6 +38,8 @@ linker_symbols! {
     report_stack_top = __report_stack_top;
     /// The page below the main stack, never mapped.
     stack_guard = __stack_guard;
+    /// End of the main stack, where it starts.
+    stack_top = __stack_top;
     /// End of the image.
     image_end = __image_end;
 }

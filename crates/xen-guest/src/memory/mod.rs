@@ -7,3 +7,5 @@ pub mod heap;
 pub mod layout;
 #[cfg(target_os = "none")]
 pub mod paging;
+#[cfg(target_os = "none")]
+pub mod stack;

@@ -4,9 +4,13 @@ use super::{pvclock, tsc};
 use crate::cpu;
 use crate::xen::{self, hypercall, shared_info};
 use core::hint;
+use core::sync::atomic::{AtomicU64, Ordering};
 use xen_abi::{Clock, Instant};
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// The latest time that was given out.
+static LATEST: AtomicU64 = AtomicU64::new(0);
 
 /// Xen's system time and wall clock. Without Xen, time since the image started by the time-stamp counter; the seconds since 1970
 /// are seconds since then too, as nobody tells the date.
@@ -29,15 +33,17 @@ impl MachineClock {
         Self { source }
     }
 
-    /// Nanoseconds since Xen booted, or since the image started.
+    /// Nanoseconds since Xen booted, or since the image started. Never less than before, though Xen's own figures may step back a
+    /// little when the domain moves to another processor.
     fn nanos(&self) -> u64 {
-        match self.source {
+        let now = match self.source {
             Source::Xen => {
                 let time = shared_info::vcpu_time();
                 time.nanos(cpu::rdtsc())
             }
             Source::Counter { start, hertz } => pvclock::ticks_to_nanos(cpu::rdtsc().saturating_sub(start), hertz),
-        }
+        };
+        LATEST.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
     /// Waits, without regard to events. On Xen the processor goes to others; without it, it spins.

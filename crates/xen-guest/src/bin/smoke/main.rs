@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::time::Duration;
 use xen_abi::{Clock, EntropySource};
-use xen_guest::{Guest, Mmio, Shutdown, heap_usage, shutdown};
+use xen_guest::{Guest, Mmio, Shutdown, heap_usage, shutdown, stack_usage};
 
 xen_guest::entry!(main);
 
@@ -54,6 +54,14 @@ fn works(mut guest: Guest) {
     assert!(heap.peak > heap.used);
     log::info!(target: "smoke", "heap {} KiB, used {} KiB, peak {} KiB", heap.size >> 10, heap.used >> 10, heap.peak >> 10);
 
+    let stack = stack_usage();
+    assert!(stack.peak > 1024 && stack.peak < stack.size, "the stack's use is measured wrong");
+    let before = stack.peak;
+    use_stack();
+    let stack = stack_usage();
+    assert!(stack.peak >= before + 32 * 1024, "the stack's use is not seen");
+    log::info!(target: "smoke", "stack {} KiB, peak {} KiB", stack.size >> 10, stack.peak >> 10);
+
     let start = guest.clock.now();
     guest.clock.sleep_until(start + Duration::from_millis(50));
     let slept = guest.clock.now().since(start);
@@ -80,6 +88,11 @@ fn works(mut guest: Guest) {
         None => log::info!(target: "smoke", "there is no Xen here"),
     }
     log::info!(target: "smoke", "all works");
+}
+
+#[inline(never)]
+fn use_stack() {
+    black_box([1u8; 64 << 10]);
 }
 
 fn write_to(at: *const u8) {

@@ -42,6 +42,11 @@ fn events(ports: &mut XenPorts, me: DomId, clock: MachineClock) {
     ports.wait(Some(start + Duration::from_secs(600)));
     assert!(ports.take_pending(near), "the wait ended without its event");
 
+    // More than one SCHEDOP_poll takes: no wait for ever.
+    let crowd: Vec<_> = (0..200).map(|_| ports.alloc_unbound(me).expect("a port")).collect();
+    ports.wait(None);
+    crowd.into_iter().for_each(|port| ports.close(port));
+
     ports.close(far);
     ports.close(near);
     ports.close(near);
