@@ -43,6 +43,26 @@ fn after_a_failed_write_the_state_is_the_acknowledged_one_also_after_a_restart()
 }
 
 #[test]
+fn failed_writes_before_one_that_was_not_recorded() {
+    let mut world = World::with_vtpm(b"1");
+    let mut vtpm = world.start();
+    let front = vtpm.attach(2);
+    assert_eq!(vtpm.nv(front), b"1");
+    for _ in 0..3 {
+        world.disk.fail_at(world.disk.operations(), DiskError::Io);
+        assert_eq!(vtpm.ask(front, &command(WRITE, b"x")), error(9));
+    }
+    world.manager.0.cut_at_save.set(Some((world.manager.0.saves.get(), false)));
+    vtpm.send_at(front, 0, &command(WRITE, b"2"));
+    vtpm.turn_until(|_| world.manager.0.cut.get());
+    drop(vtpm);
+    world.restart_machine(Fate::Kept);
+    let mut vtpm = world.start();
+    let front = vtpm.attach(3);
+    assert_eq!(vtpm.nv(front), b"1");
+}
+
+#[test]
 fn no_answer_before_the_record_whatever_the_manager_does_with_it() {
     let tricks = [
         Trick::GoneBefore,

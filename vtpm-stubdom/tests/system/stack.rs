@@ -287,7 +287,7 @@ impl Stack {
     }
 
     pub fn ask(&mut self, guest: DomId, command: &[u8]) -> Vec<u8> {
-        self.try_ask(guest, command).unwrap_or_else(|| panic!("no response; {:#?}", crate::LINES.take()))
+        self.try_ask(guest, command).expect("a response")
     }
 
     /// `xl destroy`, of any domain.
