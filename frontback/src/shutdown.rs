@@ -69,3 +69,55 @@ impl<X: Xen> Driver<X> for ShutdownWatch {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{DOM0, Machine};
+    use crate::test_log;
+    use xen_abi::DomId;
+
+    const FLAG: &str = "/local/domain/4/control/shutdown";
+
+    fn step(machine: &Machine, watch: &mut ShutdownWatch) -> Option<Request> {
+        watch.step(&mut machine.domain(DomId(4)), Instant::from_millis(0));
+        watch.requested()
+    }
+
+    #[test]
+    fn a_request_is_acknowledged_and_stays() {
+        for (word, expected) in
+            [("poweroff", Request::PowerOff), ("halt", Request::PowerOff), ("reboot", Request::Reboot)]
+        {
+            let (machine, mut watch) = (Machine::new(), ShutdownWatch::new());
+            assert_eq!(step(&machine, &mut watch), None);
+            assert_eq!(machine.read("/local/domain/4/control/feature-poweroff"), Some("1".into()));
+            machine.domain(DOM0).put(FLAG, word);
+            assert_eq!(step(&machine, &mut watch), Some(expected));
+            assert_eq!(machine.read(FLAG), Some("".into()));
+            assert_eq!(step(&machine, &mut watch), Some(expected), "the acknowledgement changes nothing");
+        }
+    }
+
+    #[test]
+    fn one_from_before_the_watch_is_seen() {
+        let (machine, mut watch) = (Machine::new(), ShutdownWatch::new());
+        machine.domain(DomId(4));
+        machine.domain(DOM0).put(FLAG, "poweroff");
+        assert_eq!(step(&machine, &mut watch), Some(Request::PowerOff));
+    }
+
+    #[test]
+    fn other_words_are_ignored_with_a_line() {
+        test_log::start();
+        let (machine, mut watch) = (Machine::new(), ShutdownWatch::new());
+        machine.domain(DomId(4));
+        for word in ["suspend", "\u{1}", &"x".repeat(2000)] {
+            machine.domain(DOM0).put(FLAG, word);
+            assert_eq!(step(&machine, &mut watch), None);
+            assert_eq!(machine.read(FLAG).as_deref(), Some(word), "not acknowledged");
+        }
+        let lines = test_log::take();
+        assert!(lines.len() == 3 && lines.iter().all(|line| line.len() < 120), "{lines:?}");
+    }
+}

@@ -357,9 +357,7 @@ fn read_geometry(xen: &mut impl Xen, dir: &str) -> Result<Result<Geometry, Strin
     let check = || {
         if sector_size.clone()? != SECTOR_SIZE as u64 {
             let size = sector_size?;
-            return Err(format!(
-                "its sectors have {size} bytes; only {SECTOR_SIZE} are supported (use a file or partition)"
-            ));
+            return Err(format!("its sectors have {size} bytes; only {SECTOR_SIZE} are supported (use an image file)"));
         }
         let sectors = sectors?;
         if sectors == 0 || sectors.checked_mul(SECTOR_SIZE as u64).is_none() {

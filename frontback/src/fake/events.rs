@@ -22,13 +22,13 @@ struct Port {
 #[derive(Default)]
 pub(super) struct Channels {
     ports: BTreeMap<(DomId, EventPort), Port>,
-    next: u32,
 }
 
 impl Channels {
     fn make(&mut self, owner: DomId, end: End, pending: bool) -> EventPort {
-        self.next += 1;
-        let port = EventPort(self.next + 3);
+        // As Xen does, the lowest that is free: numbers come back soon.
+        let free = |port: &EventPort| !self.ports.contains_key(&(owner, *port));
+        let port = (1..).map(EventPort).find(free).expect("a free port");
         self.ports.insert((owner, port), Port { end, pending, signals: 0 });
         port
     }

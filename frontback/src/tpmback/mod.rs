@@ -80,8 +80,8 @@ pub struct TpmBack<X: Xen> {
     last_served: Option<(DomId, u32)>,
 }
 
-/// Front ends served at once; more are left in state 1 with a log line.
-const MAX_FRONTS: usize = 256;
+/// Front ends served at once; more are left in state 1 with a log line. Each needs a watch, and xenstored allows a domain 128.
+const MAX_FRONTS: usize = 100;
 /// Watch events handled in one step.
 const EVENTS_PER_STEP: usize = 256;
 /// How long to wait after a failure of xenstored.

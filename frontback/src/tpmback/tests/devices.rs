@@ -104,11 +104,12 @@ fn a_ring_that_appears_without_a_close_replaces_the_old_one() {
 fn back_to_state_3_with_the_same_numbers_is_a_new_connection() {
     let mut rig = Rig::new();
     let (mut front, first) = rig.connected(5, UUID);
-    // A crashed kernel's successor whose ring got the same grant; the port has to be a fresh one for Xen to bind it.
+    // A crashed kernel's successor whose ring got the same grant and the same port.
     let (page, port) = front.lose_ring().unwrap();
     let guest = &mut rig.machine.domain(DomId(5));
     xen_abi::EventChannels::close(guest, port);
     let again = xen_abi::EventChannels::alloc_unbound(guest, BACK).unwrap();
+    assert_eq!(again, port);
     front.publish(&page.reference().to_string(), &again.to_string(), "1");
     rig.settle();
     assert_eq!(rig.back.next_event(), Some(Event::Detached { front: first }));
@@ -147,6 +148,30 @@ fn detach_reaches_state_6_at_once_and_the_directory_goes() {
         while rig.back.next_event().is_some() {}
         rig.serve(&mut front);
     }
+}
+
+#[test]
+fn state_5_alone_is_a_detach() {
+    let mut rig = Rig::new();
+    let (_front, id) = rig.connected(5, UUID);
+    let dir = rig.machine.vtpm_back_dir(DomId(5), BACK, 0);
+    rig.machine.domain(DomId(0)).put(&alloc::format!("{dir}/state"), "5");
+    rig.settle();
+    assert_eq!(rig.state(5), Some(6));
+    assert_eq!(rig.back.next_event(), Some(Event::Detached { front: id }));
+}
+
+#[test]
+fn detach_of_a_closed_device_is_acknowledged_too() {
+    let mut rig = Rig::new();
+    let (_front, id) = rig.connected(5, UUID);
+    rig.back.refuse(id, "no reason");
+    rig.settle();
+    assert_eq!(rig.state(5), Some(6));
+    rig.machine.xl_vtpm_detach(DomId(5), BACK, 0);
+    assert_eq!(rig.state(5), Some(5));
+    rig.settle();
+    assert_eq!(rig.state(5), Some(6));
 }
 
 #[test]
@@ -342,14 +367,38 @@ fn a_uuid_is_served_once_at_a_time() {
 }
 
 #[test]
+fn a_uuid_is_free_when_its_directory_is_taken_away() {
+    let mut rig = Rig::new();
+    rig.connected(5, UUID);
+    rig.attach(6, UUID);
+    assert_eq!(rig.state(6), Some(6));
+    rig.machine.domain(DomId(0)).remove(None, &rig.machine.vtpm_back_dir(DomId(5), BACK, 0)).unwrap();
+    rig.settle();
+    assert_eq!(rig.state(6), Some(2));
+    rig.machine.assert_nothing_held(BACK);
+}
+
+#[test]
 fn a_successor_with_the_same_uuid_finds_it_free() {
     let mut rig = Rig::new();
     rig.connected(5, UUID);
+    test_log::take();
     // Both changes are there when the back end looks.
     rig.machine.destroy(DomId(5));
     rig.machine.xl_vtpm_attach(DomId(4), BACK, 0, UUID);
-    rig.settle();
+    rig.step();
     assert_eq!((rig.state(5), rig.state(4)), (None, Some(2)));
+    assert_eq!(rig.complaints(), 0);
+}
+
+#[test]
+fn a_front_end_whose_end_went_unnoticed_does_not_stand_in_the_way() {
+    let mut rig = Rig::new();
+    rig.connected(5, UUID);
+    rig.machine.destroy(DomId(5));
+    while rig.domain.next_watch_event("").is_some() {}
+    rig.attach(6, UUID);
+    assert_eq!((rig.state(5), rig.state(6)), (None, Some(2)));
 }
 
 #[test]
