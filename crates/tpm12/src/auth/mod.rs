@@ -8,7 +8,7 @@ use crate::codes::{self, Code};
 use crate::structs::key::{AUTH_NEVER, AUTH_PRIV_USE_ONLY, Key};
 use crate::structs::{AuthData, Digest, Nonce};
 use crate::tpm::Tpm;
-use session::{ENC_AES128_CTR, ENC_XOR, Entity, PID_OIAP, PID_OSAP, Session};
+use session::{ENC_AES128_CTR, ENC_XOR, Entity, PID_OIAP, Session};
 use tpm_crypto::{aes_ctr, ct_eq, hmac_sha1, sha1};
 use tpm_wire::Writer;
 use zeroize::Zeroizing;
@@ -125,6 +125,23 @@ impl Tpm {
             return Err(codes::INVALID_KEYUSAGE);
         }
         self.authorize(call, index, &key.usage_auth, &Entity::key(key.pub_data_digest), protocol)
+    }
+
+    /// Authorizes the use of two keys. With two authorizations each has its own; with one it is the second key's; a key
+    /// without one must need none.
+    pub(crate) fn authorize_keys(
+        &mut self,
+        call: &mut Call<'_>,
+        first: (&Key, KeyUse),
+        second: (&Key, KeyUse),
+    ) -> Result<(), Code> {
+        let both = call.has_auths(2);
+        if both {
+            self.authorize_key(call, 0, first.0, first.1)?;
+        } else {
+            needs_no_auth(first.0, first.1)?;
+        }
+        self.authorize_key(call, usize::from(both), second.0, second.1)
     }
 
     /// Appends the authorization of the response for every proof, rolls the nonces, ends what is to end.

@@ -125,7 +125,8 @@ impl Tpm {
         }
     }
 
-    fn handle_in_use(&self, handle: u32) -> bool {
+    /// Whether anything has this handle.
+    pub(crate) fn handle_in_use(&self, handle: u32) -> bool {
         let volatile = &self.volatile;
         volatile.keys.iter().any(|key| key.handle == handle)
             || volatile.sessions.iter().any(|session| session.handle == handle)

@@ -47,6 +47,9 @@ pub(crate) const MAX_FAMILIES: usize = 8;
 /// The largest distance between the counts of saved contexts.
 pub(crate) const CONTEXT_DISTANCE: u32 = 0xffff_ffff;
 
+/// `TPM_CAP_VERSION_VAL`.
+pub(crate) const VERSION_VAL: u32 = 0x1a;
+
 /// `TPM_GetCapability` (section 7.1).
 pub(crate) fn tpm_get_capability(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     let area: u32 = call.get()?;
@@ -114,7 +117,7 @@ impl Tpm {
                 (major == 1 && (1..=2).contains(&minor) && fits).put(&mut Writer::new(&mut out));
             }
             0x19 => self.da_logic(&mut out),
-            0x1a => {
+            VERSION_VAL => {
                 let mut w = Writer::new(&mut out);
                 w.u16(0x0030).bytes(&VERSION).u16(SPEC_LEVEL).u8(ERRATA).bytes(&VENDOR).u16(0);
             }

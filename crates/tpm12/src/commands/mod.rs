@@ -2,13 +2,20 @@
 
 pub(crate) mod admin;
 pub(crate) mod audit;
+pub(crate) mod auth_change;
 pub(crate) mod capability;
+pub(crate) mod certify;
+pub(crate) mod counter;
 pub(crate) mod crypto;
 pub(crate) mod daa;
 pub(crate) mod delegation;
 pub(crate) mod deprecated;
 pub(crate) mod endorsement;
 pub(crate) mod eviction;
+pub(crate) mod identity;
+pub(crate) mod key_mgmt;
+pub(crate) mod maintenance;
+pub(crate) mod migration;
 pub(crate) mod nv;
 pub(crate) mod optin;
 pub(crate) mod ownership;

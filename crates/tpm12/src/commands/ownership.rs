@@ -55,6 +55,7 @@ impl Tpm {
         volatile.daa.clear();
         volatile.contexts.clear();
         volatile.context_count = 0;
+        volatile.context_nonce = self.rng.bytes();
         volatile.active_counter = crate::state::volatile::NO_COUNTER;
         volatile.owner_pointer_type = 0;
         volatile.deferred_physical_presence = 0;

@@ -8,9 +8,6 @@ use crate::structs::{AuthData, Nonce};
 use crate::tpm::{KH_SRK, Tpm};
 use zeroize::Zeroizing;
 
-/// `TPM_INAPPROPRIATE_ENC`.
-const INAPPROPRIATE_ENC: Code = Code(14);
-
 /// `TPM_OIAP` (section 18.1).
 pub(crate) fn tpm_oiap(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     call.end()?;
@@ -34,7 +31,7 @@ pub(crate) fn tpm_osap(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     let [adip, kind]: [u8; 2] = call.get()?;
     let (value, nonce_odd): (u32, Nonce) = (call.get()?, call.only()?);
     if !known_scheme(adip) {
-        return Err(INAPPROPRIATE_ENC.into());
+        return Err(codes::INAPPROPRIATE_ENC.into());
     }
     let (entity, secret) = tpm.osap_entity(kind, value)?;
     // An owner pointer makes an owner's OSAP session one of the delegation it points to.

@@ -70,6 +70,8 @@ wire_struct! {
         /// Counts of the session contexts that may still be loaded; 0 marks a free place.
         contexts: Vec<u32>,
         context_count: u32,
+        /// In every saved context: those of an earlier start do not load.
+        context_nonce: Nonce,
         active_counter: u32,
         /// `TPM_SetOwnerPointer`: 0, `TPM_ET_DEL_ROW` or `TPM_ET_DEL_OWNER_BLOB`, and the row.
         owner_pointer_type: u16,
@@ -109,6 +111,7 @@ impl Volatile {
             daa: Vec::new(),
             contexts: Vec::new(),
             context_count: 0,
+            context_nonce: rng.bytes(),
             active_counter: NO_COUNTER,
             owner_pointer_type: 0,
             owner_pointer: 0,

@@ -2,6 +2,7 @@
 
 pub(crate) mod delegate;
 pub(crate) mod key;
+pub(crate) mod migration;
 pub(crate) mod nv;
 pub(crate) mod pcr;
 pub(crate) mod seal;
