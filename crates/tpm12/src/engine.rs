@@ -118,10 +118,15 @@ impl Tpm12 {
     /// `TPM_Init` and `TPM_Startup(ST_CLEAR)`, as the reset of the machine does for a hardware TPM: PCRs, loaded keys and
     /// sessions are gone, permanent data stays.
     pub fn reset_for_new_guest(&mut self) {
+        // Only a start from a saved state can fail.
+        let _ = self.reset(StartupType::Clear);
+    }
+
+    /// `TPM_Init`, then [`Self::startup`].
+    pub fn reset(&mut self, kind: StartupType) -> Result<(), NoSavedState> {
         self.cancel();
         self.tpm.init();
-        // Only a start from a saved state can fail.
-        let _ = self.startup(StartupType::Clear);
+        self.startup(kind)
     }
 
     /// Gives a PCR a value before service begins.
