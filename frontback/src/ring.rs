@@ -167,6 +167,43 @@ mod tests {
         assert_eq!(ring.publish(&page), Ok(true));
     }
 
+    /// A page whose peer responds between our look and our request for a signal.
+    struct Racing(FakePage);
+
+    impl SharedPage for Racing {
+        fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), OutOfPage> {
+            self.0.read(offset, out)
+        }
+        fn write(&self, offset: usize, data: &[u8]) -> Result<(), OutOfPage> {
+            self.0.write(offset, data)
+        }
+        fn load_u8(&self, offset: usize) -> Result<u8, OutOfPage> {
+            self.0.load_u8(offset)
+        }
+        fn store_u8(&self, offset: usize, value: u8) -> Result<(), OutOfPage> {
+            self.0.store_u8(offset, value)
+        }
+        fn load_u32(&self, offset: usize) -> Result<u32, OutOfPage> {
+            self.0.load_u32(offset)
+        }
+        fn store_u32(&self, offset: usize, value: u32) -> Result<(), OutOfPage> {
+            if offset == OFFSET_RSP_EVENT {
+                respond(&self.0, 0, 32, 9);
+            }
+            self.0.store_u32(offset, value)
+        }
+        fn fence(&self) {}
+    }
+
+    #[test]
+    fn a_response_that_comes_while_a_signal_is_asked_for_is_not_missed() {
+        let page = Racing(FakePage::new());
+        let mut ring = FrontRing::new(&page.0, 112).unwrap();
+        ring.push(&page, &[1]).unwrap();
+        ring.publish(&page).unwrap();
+        assert_eq!(ring.take(&page, &mut [0]), Ok(true));
+    }
+
     #[test]
     fn entries_that_do_not_fit_a_page_make_no_ring() {
         let page = FakePage::new();

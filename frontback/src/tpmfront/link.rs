@@ -33,6 +33,8 @@ pub(super) struct Link<X: Xen> {
     next_ring: Instant,
     back: Option<BackEnd>,
     ring: Option<Ring<X>>,
+    /// A ring was dropped in this step; the next one may have the same numbers.
+    lost_ring: bool,
     uuid: Option<[u8; 16]>,
     /// What own `state` says because we wrote it.
     written: Option<State>,
@@ -55,6 +57,7 @@ impl<X: Xen> Link<X> {
             next_ring: Instant::from_millis(0),
             back: None,
             ring: None,
+            lost_ring: false,
             uuid: None,
             written: None,
             complaint: None,
@@ -97,8 +100,6 @@ impl<X: Xen> Link<X> {
         if !core::mem::take(&mut self.look) && events == 0 {
             return false;
         }
-        let had_ring = self.ring.is_some();
-        let port = self.port();
         if let Err(error) = self.look(xen, now) {
             log::debug!(target: "tpmfront", "{}: {error}", self.dir);
             self.retry_at = Some(now + RETRY);
@@ -107,7 +108,7 @@ impl<X: Xen> Link<X> {
             self.retry_at = Some(now + RETRY);
         }
         self.look |= events == EVENTS_PER_STEP;
-        had_ring && self.port() != port
+        core::mem::take(&mut self.lost_ring)
     }
 
     fn complain(&mut self, complaint: String) {
@@ -245,6 +246,7 @@ impl<X: Xen> Link<X> {
         if let Some(ring) = self.ring.take() {
             xen.close(ring.port);
             xen.revoke(ring.page);
+            self.lost_ring = true;
         }
     }
 

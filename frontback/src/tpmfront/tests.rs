@@ -220,6 +220,20 @@ fn a_back_end_that_closes_and_waits_again_gets_a_new_ring() {
 }
 
 #[test]
+fn a_device_made_anew_in_one_go_is_a_new_connection() {
+    let mut rig = Rig::attached();
+    rig.submit();
+    rig.request();
+    rig.machine.xl_vtpm_detach_finish(FRONT, 0);
+    rig.machine.xl_vtpm_attach(FRONT, BACK, 0, UUID);
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.front.take_response(), Some(Err(FrontError::Gone)));
+    rig.pass(Duration::from_secs(2));
+    assert!(rig.front.is_connected());
+    rig.exchange();
+}
+
+#[test]
 fn a_back_end_that_flaps_gets_one_ring_a_second() {
     let mut rig = Rig::attached();
     let dir = rig.machine.vtpm_back_dir(FRONT, BACK, 0);

@@ -22,6 +22,8 @@ enum Fault {
     LongMessage,
     /// Takes no bytes.
     Deaf,
+    /// Takes no bytes before it has got rid of its own.
+    Stubborn,
     /// A response index this far from the other.
     WildProducer(u32),
     /// A request index this far from the other.
@@ -48,6 +50,7 @@ impl Xenstored {
         let pace = if self.fault == Fault::Slow { 1 } else { RING_SIZE };
         match self.fault {
             Fault::Deaf => return,
+            Fault::Stubborn if !self.outgoing.is_empty() => return self.say_on(RING_SIZE),
             Fault::WildConsumer(distance) => {
                 return self.page.store_u32(OFFSET_REQ_CONS, producer.wrapping_sub(distance)).unwrap();
             }
@@ -61,6 +64,11 @@ impl Xenstored {
         }
         self.page.store_u32(OFFSET_REQ_CONS, consumer).unwrap();
         self.serve();
+        self.say_on(pace);
+    }
+
+    /// Puts what is to be said into the ring, as far as it fits.
+    fn say_on(&mut self, pace: usize) {
         let mut producer = index(&self.page, OFFSET_RSP_PROD);
         for _ in 0..pace {
             let used = producer.wrapping_sub(index(&self.page, OFFSET_RSP_CONS)) as usize;
@@ -295,6 +303,32 @@ fn a_request_that_xenstored_does_not_take_in_time_gives_the_connection_up() {
     assert_eq!(client.write(None, "device/vtpm/0/x", b"1"), Err(StoreError::TimedOut));
     client.ring_mut().fault = Fault::None;
     assert_eq!(client.read(None, "device/vtpm/0/handle"), Err(StoreError::Malformed));
+}
+
+#[test]
+fn events_are_taken_while_a_request_waits_for_room() {
+    let (machine, mut client) = client(Fault::None);
+    own_directory(&machine);
+    client.watch("device", "flood/").unwrap();
+    for round in 0..100 {
+        machine.domain(ME).put(&format!("device/vtpm/0/x{round}"), "");
+    }
+    client.ring_mut().run();
+    client.ring_mut().fault = Fault::Stubborn;
+    assert!(!client.ring().outgoing.is_empty());
+    assert_eq!(client.write(None, "device/vtpm/0/value", &[1; 2048]), Ok(()));
+}
+
+#[test]
+fn indices_further_apart_than_the_ring_is_long_are_not_followed() {
+    for distance in [1025, 0x8000_0000, u32::MAX] {
+        let page = FakePage::new();
+        page.store_u32(OFFSET_RSP_PROD, distance).unwrap();
+        assert!(Incoming::default().pump(&page, &mut false).is_err(), "{distance}");
+        assert_eq!(index(&page, OFFSET_RSP_CONS), 0);
+        page.store_u32(OFFSET_REQ_PROD, distance).unwrap();
+        assert_eq!(link::send(&page, b"x"), Err(Broken));
+    }
 }
 
 #[test]
