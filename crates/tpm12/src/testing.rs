@@ -96,3 +96,27 @@ pub(crate) fn owned() -> Tpm12 {
     tpm.startup(StartupType::Clear).unwrap();
     tpm
 }
+
+/// Whether the `openssl` program finds a PKCS #1 v1.5 signature over a SHA-1 digest good.
+pub(crate) fn openssl_verifies(key: &tpm_crypto::rsa::RsaPublic, digest: &[u8; 20], signature: &[u8]) -> bool {
+    use std::{env, fs, process};
+    static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = env::temp_dir().join(alloc::format!("tpm12-openssl-{}-{number}", process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    // RSAPublicKey in DER inside of a SubjectPublicKeyInfo.
+    let tlv = |tag: u8, content: &[u8]| {
+        let length = content.len() as u16;
+        [&[tag, 0x82][..], &length.to_be_bytes(), content].concat()
+    };
+    let integers = [tlv(2, &[&[0][..], &key.modulus()].concat()), tlv(2, &[1, 0, 1])].concat();
+    let bits = tlv(3, &[&[0][..], &tlv(0x30, &integers)].concat());
+    let algorithm = [0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+    fs::write(folder.join("key"), tlv(0x30, &[&algorithm[..], &bits].concat())).unwrap();
+    fs::write(folder.join("digest"), digest).unwrap();
+    fs::write(folder.join("signature"), signature).unwrap();
+    let arguments = "pkeyutl -verify -pubin -keyform DER -inkey key -in digest -sigfile signature -pkeyopt digest:sha1";
+    let run = process::Command::new("openssl").args(arguments.split(' ')).current_dir(&folder).output();
+    fs::remove_dir_all(&folder).unwrap();
+    run.expect("the openssl program is installed").status.success()
+}

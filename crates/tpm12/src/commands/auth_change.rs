@@ -75,3 +75,6 @@ pub(crate) fn tpm_change_auth_owner(tpm: &mut Tpm, call: &mut Call<'_>) -> Done 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

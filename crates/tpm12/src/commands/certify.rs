@@ -137,3 +137,6 @@ pub(crate) fn tpm_certify_key2(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     let info = certify_info2(&target, &nonce, restriction.as_ref(), target.key.payload, &authority);
     answer(tpm, call, &cert, &info)
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,6 @@ pub(crate) fn tpm_release_counter_owner(tpm: &mut Tpm, call: &mut Call<'_>) -> D
     tpm.release_counter(id);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,3 +136,6 @@ pub(crate) fn tpm_activate_identity(tpm: &mut Tpm, call: &mut Call<'_>) -> Done 
     call.put(&session_key);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

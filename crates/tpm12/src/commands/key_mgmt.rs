@@ -282,3 +282,6 @@ pub(crate) fn tpm_key_control_owner(tpm: &mut Tpm, call: &mut Call<'_>) -> Done 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

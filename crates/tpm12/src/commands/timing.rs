@@ -55,3 +55,6 @@ pub(crate) fn tpm_tick_stamp_blob(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     call.put(&ticks).put(&signature);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

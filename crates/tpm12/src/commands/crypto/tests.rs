@@ -58,3 +58,57 @@ fn stirring_takes_up_to_255_bytes() {
     assert_eq!(send(&mut tpm, ord::STIR_RANDOM, &[&sized(&[1; 256])]), Err(3));
     assert_eq!(send(&mut tpm, ord::STIR_RANDOM, &[&sized(&[1; 9])[..12]]), Err(25));
 }
+
+mod signing {
+    use super::sized;
+    use crate::dispatch::table::ord;
+    use crate::testing::client::*;
+    use crate::testing::{openssl_verifies, owned};
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use tpm_crypto::sha1;
+
+    fn sign(tpm: &mut crate::Tpm12, handle: u32, data: &[u8]) -> Result<Vec<u8>, u32> {
+        let mut auth = oiap(tpm, KEY_AUTH);
+        call(tpm, ord::SIGN, &[handle], &[&sized(data)], &mut [&mut auth]).map(|out| out[4..].to_vec())
+    }
+
+    #[test]
+    fn signatures_of_every_scheme_verify() {
+        let mut tpm = owned();
+        for bits in [512, 1024, 2048] {
+            let (handle, key) = new_key(&mut tpm, &signing_template(2, bits));
+            let signature = sign(&mut tpm, handle, &[5; 20]).unwrap();
+            assert_eq!(public_of(&key).verify_pkcs1_sha1(&[5; 20], &signature), Ok(()));
+            assert!(openssl_verifies(&public_of(&key), &[5; 20], &signature));
+            for length in [0, 1, 19, 21, 300] {
+                assert_eq!(sign(&mut tpm, handle, &vec![5; length]), Err(3));
+            }
+        }
+        let (handle, key) = new_key(&mut tpm, &signing_template(3, 512));
+        for length in [1, 20, 53] {
+            let signature = sign(&mut tpm, handle, &vec![7; length]).unwrap();
+            assert_eq!(public_of(&key).verify_pkcs1(&vec![7; length], &signature), Ok(()));
+        }
+        assert_eq!(sign(&mut tpm, handle, &[7; 54]), Err(3));
+        let (handle, key) = new_key(&mut tpm, &signing_template(4, 512));
+        let signature = sign(&mut tpm, handle, b"any length").unwrap();
+        let info = [&[0, 5][..], b"SIGN", &[0x55; 20], &sized(b"any length")].concat();
+        assert_eq!(public_of(&key).verify_pkcs1_sha1(&sha1(&[&info]), &signature), Ok(()));
+    }
+
+    #[test]
+    fn only_signing_and_legacy_keys_sign() {
+        let mut tpm = owned();
+        for (template, result) in [
+            (template(0x15, 0, 1, 3, 2, 512), None),
+            (template(0x14, 0, 1, 3, 1, 512), Some(36)),
+            (storage_template(0), Some(36)),
+        ] {
+            let (handle, _) = new_key(&mut tpm, &template);
+            assert_eq!(sign(&mut tpm, handle, &[5; 20]).err(), result);
+        }
+        let mut auth = oiap(&mut tpm, SRK_AUTH);
+        assert_eq!(call(&mut tpm, ord::SIGN, &[SRK], &[&sized(&[5; 20])], &mut [&mut auth]), Err(36));
+    }
+}

@@ -81,3 +81,56 @@ fn a_reset_is_for_all_selected_pcrs_or_none() {
     assert_eq!(send(&mut tpm, ord::PCR_RESET, &[&[0, 3, 0, 0, 0x81]]), Ok(alloc::vec![]));
     assert_eq!(read(&mut tpm, 16), [0; 20]);
 }
+
+mod quotes {
+    use crate::dispatch::table::ord;
+    use crate::testing::client::*;
+    use crate::testing::{owned, send};
+    use tpm_crypto::sha1;
+
+    #[test]
+    fn a_quote_signs_the_composite_hash_and_the_nonce() {
+        let mut tpm = owned();
+        let (handle, key) = new_key(&mut tpm, &signing_template(2, 1024));
+        let extended = send(&mut tpm, ord::EXTEND, &[&10u32.to_be_bytes(), &[1; 20]]).unwrap();
+        let mut auth = oiap(&mut tpm, KEY_AUTH);
+        let selection = [0, 3, 1, 4, 0];
+        let out = call(&mut tpm, ord::QUOTE, &[handle], &[&[9; 20], &selection], &mut [&mut auth]).unwrap();
+        let composite = [&selection[..], &[0, 0, 0, 40], &[0; 20], &extended].concat();
+        let (data, signature) = out.split_at(composite.len());
+        assert_eq!(data, composite);
+        let info = [&[1, 1, 0, 0][..], b"QUOT", &sha1(&[&composite]), &[9; 20]].concat();
+        assert_eq!(public_of(&key).verify_pkcs1_sha1(&sha1(&[&info]), &signature[4..]), Ok(()));
+    }
+
+    #[test]
+    fn a_second_form_tells_locality_and_version() {
+        let mut tpm = owned();
+        let (handle, key) = new_key(&mut tpm, &signing_template(2, 1024));
+        for (add, version) in [(0, &b""[..]), (1, b"\x00\x30\x01\x02\x01\x00\x00\x02\x03XVTR\x00\x00")] {
+            let mut auth = oiap(&mut tpm, KEY_AUTH);
+            let selection = [0, 3, 1, 0, 0];
+            let parameters: [&[u8]; 3] = [&[9; 20], &selection, &[add]];
+            let out = call_at(&mut tpm, 3, ord::QUOTE2, &[handle], &parameters, &mut [&mut auth], false).unwrap();
+            let composite = [&selection[..], &[0, 0, 0, 20], &[0; 20]].concat();
+            let short = [&selection[..], &[8], &sha1(&[&composite])].concat();
+            let signature = &out[short.len() + 4 + version.len() + 4..];
+            assert!(out.starts_with(&[&short[..], &sized(version)].concat()));
+            let info = [&[0, 0x36][..], b"QUT2", &[9; 20], &short, version].concat();
+            assert_eq!(public_of(&key).verify_pkcs1_sha1(&sha1(&[&info]), signature), Ok(()));
+        }
+    }
+
+    #[test]
+    fn only_keys_that_sign_digests_quote() {
+        let mut tpm = owned();
+        for (template, code) in
+            [(template(0x14, 0, 1, 3, 1, 512), 39), (signing_template(3, 512), 39), (storage_template(0), 39)]
+        {
+            let (handle, _) = new_key(&mut tpm, &template);
+            let mut auth = oiap(&mut tpm, KEY_AUTH);
+            let out = call(&mut tpm, ord::QUOTE, &[handle], &[&[9; 20], &[0, 3, 1, 0, 0]], &mut [&mut auth]);
+            assert_eq!(out, Err(code));
+        }
+    }
+}
