@@ -111,6 +111,23 @@ fn a_guests_life() {
 }
 
 #[test]
+fn on_a_block_device_and_through_a_stop() {
+    let things = Things::new();
+    let disk = frontback::fake::RamDisk::new(1024);
+    let mut stack = Stack::boot(&things);
+    let vtpm = stack.start_vtpm_on_blkfront(&disk, DomId(1));
+    let guest = stack.start_guest(vtpm);
+    nv_put(&mut stack, guest, b"on xvda");
+    assert!(disk.borrow().flushes > 0 && disk.borrow().unflushed.is_empty());
+    let extended = extend(&mut stack, guest, 5);
+    stack.shut_down(vtpm);
+    let vtpm = stack.start_vtpm_on_blkfront(&disk, DomId(1));
+    stack.attach_again(guest, vtpm);
+    assert_eq!(nv_get(&mut stack, guest, 7), b"on xvda");
+    assert_eq!(pcr(&mut stack, guest, 5), extended);
+}
+
+#[test]
 fn everything_restarts() {
     let (mut things, mut stack, _, vtpm, guest) = first_start();
     nv_put(&mut stack, guest, b"first");

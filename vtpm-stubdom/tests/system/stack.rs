@@ -3,11 +3,13 @@
 use core::cell::RefCell;
 use core::pin::Pin;
 use core::time::Duration;
-use frontback::fake::{FakeDomain, LinuxTpmFront, Machine, Recv};
+use frontback::blkfront::{BlkFront, Disk};
+use frontback::fake::{BlkBack, DOM0, FakeDomain, LinuxTpmFront, Machine, RamDisk, Recv, VbdOptions};
 use frontback::looper::{Driver, Timer, Turn, turn};
 use frontback::shutdown::ShutdownWatch;
 use frontback::tpmback::TpmBack;
 use frontback::tpmfront::TpmFront;
+use std::rc::Rc;
 use tpm_tis::fake::{Answering, FakeTis};
 use tpm_tis::{Timeouts, Tis, TisLink};
 use tpm12::Tpm12;
@@ -15,7 +17,7 @@ use vault::fake::{Fate, FlakyDisk};
 use vtpm_stubdom::{FrontLink, Ports, Waits};
 use vtpmmgr::chip12::Chip;
 use vtpmmgr::fake::FakeChip;
-use xen_abi::{DiskError, DomId, EntropySource, Instant, NoEntropy};
+use xen_abi::{BlockDevice, DiskError, DomId, EntropySource, Instant, NoEntropy};
 
 /// Sectors of each disk: 512 KiB.
 const SECTORS: usize = 1024;
@@ -65,6 +67,7 @@ pub struct Stack {
     pub now: Instant,
     next_domid: u16,
     domains: Vec<Domain>,
+    block_backs: Vec<BlkBack>,
     guests: Vec<Guest>,
 }
 
@@ -115,6 +118,7 @@ impl Stack {
             now: Instant::from_millis(0),
             next_domid: 1,
             domains: Vec::new(),
+            block_backs: Vec::new(),
             guests: Vec::new(),
         };
         stack.start_manager(things);
@@ -151,6 +155,16 @@ impl Stack {
         id
     }
 
+    /// A vTPM domain whose disk is a block device of dom0's, under the UUID of number 0.
+    pub fn start_vtpm_on_blkfront(&mut self, disk: &Rc<RefCell<RamDisk>>, manager: DomId) -> DomId {
+        let id = self.domid();
+        self.machine.domain(id);
+        self.machine.xl_vbd_attach(id, DOM0, 51712, VbdOptions { writable: true });
+        self.block_backs.push(BlkBack::new(&self.machine, DOM0, id, 51712, disk));
+        let driver = leak(RefCell::new(BlkFront::new()));
+        self.vtpm(id, manager, 0, "", Disk::open(driver), Some(driver))
+    }
+
     /// A vTPM domain on disk `number`, under its UUID.
     pub fn start_vtpm(&mut self, things: &Things, manager: DomId, number: usize) -> DomId {
         self.start_vtpm_with(things, manager, number, "")
@@ -164,28 +178,38 @@ impl Stack {
         arguments: &'static str,
     ) -> DomId {
         let id = self.domid();
+        self.machine.domain(id);
+        let disk = things.disks[number].clone();
+        self.vtpm(id, manager, number, arguments, async move { Ok(disk) }, None)
+    }
+
+    fn vtpm<B: BlockDevice + 'static>(
+        &mut self,
+        id: DomId,
+        manager: DomId,
+        number: usize,
+        arguments: &'static str,
+        disk: impl Future<Output = Result<B, DiskError>> + 'static,
+        disk_driver: Option<&'static RefCell<BlkFront<FakeDomain>>>,
+    ) -> DomId {
         let timer = leak(Timer::new(self.now));
         let back = leak(RefCell::new(TpmBack::new(&vtpm_stubdom::MALFORMED)));
         let front = leak(RefCell::new(TpmFront::new(0)));
         let watch = leak(RefCell::new(ShutdownWatch::new()));
         let stop: &'static dyn Fn() -> bool = leak(|| watch.borrow().requested().is_some());
         let waits = leak(Waits::new(timer, stop));
-        let disk = things.disks[number].clone();
-        let ports = Ports {
-            link: FrontLink(front),
-            disk: async move { Ok::<_, DiskError>(disk) },
-            entropy: Cpu(id.0 as u8),
-            guests: back,
-            waits,
-        };
+        let ports = Ports { link: FrontLink(front), disk, entropy: Cpu(id.0 as u8), guests: back, waits };
         let options = vtpm_stubdom::args::Options::parse(arguments);
         let life = Box::pin(vtpm_stubdom::run::<Tpm12, _, _, _, _, _>(options, ports));
-        let drivers: Vec<&'static AnyDriver> = vec![watch, back, front];
-        let close = Box::new(|xen: &mut FakeDomain| {
+        let mut drivers: Vec<&'static AnyDriver> = vec![watch, back, front];
+        drivers.extend(disk_driver.map(|driver| driver as &AnyDriver));
+        let close = Box::new(move |xen: &mut FakeDomain| {
             back.borrow_mut().close(xen);
             front.borrow_mut().close(xen);
+            if let Some(disk) = disk_driver {
+                disk.borrow_mut().close();
+            }
         });
-        self.machine.domain(id);
         self.machine.xl_vtpm_attach(id, manager, 0, &uuid(number));
         self.start(id, timer, drivers, life, close);
         id
@@ -248,6 +272,9 @@ impl Stack {
                 domain.ended = true;
                 (domain.close)(&mut domain.xen);
             }
+        }
+        for back in &mut self.block_backs {
+            back.step();
         }
         for guest in &mut self.guests {
             guest.front.follow();
