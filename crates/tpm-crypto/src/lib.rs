@@ -14,6 +14,7 @@ mod compare;
 mod drbg;
 mod hash;
 mod mac;
+pub mod number;
 pub mod rsa;
 
 pub use cipher::{aes_ctr, mgf1_sha1};

@@ -8,6 +8,7 @@ mod private;
 mod public;
 
 pub use keygen::KeyGen;
+pub(crate) use padding::fixed;
 pub use private::RsaPrivate;
 pub use public::RsaPublic;
 

@@ -16,7 +16,7 @@ pub(super) const SHA1_DIGEST_INFO: [u8; 15] =
     [0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14];
 
 /// `number` with leading zeros added or removed, as `size` bytes.
-pub(super) fn fixed(number: &[u8], size: usize) -> Result<Vec<u8>, RsaError> {
+pub(crate) fn fixed(number: &[u8], size: usize) -> Result<Vec<u8>, RsaError> {
     let mut out = alloc::vec![0; size];
     match number.len().checked_sub(size) {
         Some(extra) => {
