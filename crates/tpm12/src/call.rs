@@ -70,6 +70,8 @@ pub(crate) struct Proof {
 #[derive(Clone, Copy)]
 pub(crate) struct Wrapped {
     pub handle: u32,
+    /// Whether the session hides parameters.
+    pub encrypted: bool,
 }
 
 /// A command in execution.
@@ -87,6 +89,8 @@ pub(crate) struct Call<'a> {
     /// Sessions that end if the command fails.
     pub touched: [Option<u32>; 2],
     pub wrapped: Option<Wrapped>,
+    /// Whether it is recorded in the audit digest.
+    pub audited: bool,
     /// Output parameters.
     pub out: Vec<u8>,
     /// An output handle that is no part of the output digest.

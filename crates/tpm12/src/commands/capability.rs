@@ -228,5 +228,6 @@ impl Tpm {
     }
 }
 
+pub(crate) mod set;
 #[cfg(test)]
 mod tests;

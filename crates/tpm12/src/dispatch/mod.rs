@@ -72,6 +72,7 @@ fn try_run(
     }
     let mut call = parse(command, locality, body, auth_count, wrapped)?;
     call.new_key = new_key;
+    call.audited = tpm.permanent.audited.contains(&ordinal);
 
     let result = (command.handler)(tpm, &mut call);
     if let Err(stop @ Stop::NeedsKey { .. }) = result {
@@ -148,6 +149,7 @@ fn parse<'a>(
         proofs: [None, None],
         touched: [None; 2],
         wrapped,
+        audited: false,
         out: Vec::new(),
         out_handle: None,
         new_key: None,

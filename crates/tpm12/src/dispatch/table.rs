@@ -126,6 +126,11 @@ static COMMANDS: &[Command] = table! {
     TSC_PHYSICAL_PRESENCE, ownership::tsc_physical_presence, NONE, A0, ANY;
     TSC_RESET_ESTABLISHMENT_BIT, ownership::tsc_reset_establishment_bit, NONE, A0, ANY;
     GET_CAPABILITY, capability::tpm_get_capability, NONE, A0, 0;
+    SET_CAPABILITY, capability::set::tpm_set_capability, NONE, A0 | A1, ANY;
+    GET_CAPABILITY_OWNER, capability::set::tpm_get_capability_owner, NONE, A1, FULL;
+    GET_AUDIT_DIGEST, audit::tpm_get_audit_digest, NONE, A0, UP;
+    GET_AUDIT_DIGEST_SIGNED, audit::tpm_get_audit_digest_signed, KEY, A0 | A1, FULL;
+    SET_ORDINAL_AUDIT_STATUS, audit::tpm_set_ordinal_audit_status, NONE, A1, FULL;
     FIELD_UPGRADE, admin::tpm_field_upgrade, NONE, A0 | A1 | A2, FULL;
     SET_REDIRECTION, admin::tpm_set_redirection, KEY, A0 | A1 | A2, FULL;
     RESET_LOCK_VALUE, admin::tpm_reset_lock_value, NONE, A1, FULL;
