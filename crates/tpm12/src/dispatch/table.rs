@@ -197,6 +197,8 @@ static COMMANDS: &[Command] = table! {
     READ_COUNTER, counter::tpm_read_counter, NONE, A0, UP;
     RELEASE_COUNTER, counter::tpm_release_counter, NONE, A1, UP;
     RELEASE_COUNTER_OWNER, counter::tpm_release_counter_owner, NONE, A1, FULL;
+    DAA_JOIN, daa::tpm_daa_join, HANDLE, A1, FULL;
+    DAA_SIGN, daa::tpm_daa_sign, HANDLE, A1, FULL;
     SAVE_KEY_CONTEXT, key_mgmt::tpm_save_key_context, KEY, A0, UP;
     LOAD_KEY_CONTEXT, key_mgmt::tpm_load_key_context, NONE, A0, UP;
     SAVE_AUTH_CONTEXT, key_mgmt::tpm_save_auth_context, HANDLE, A0, UP;

@@ -1,5 +1,6 @@
 //! Structures of TPM Main 1.2, part 2.
 
+pub(crate) mod daa;
 pub(crate) mod delegate;
 pub(crate) mod key;
 pub(crate) mod migration;
