@@ -384,7 +384,35 @@ fn the_lowest_numbered_disk_is_ours() {
 }
 
 #[test]
-fn closing_ends_the_request_first_and_gives_everything_back() {
+fn a_request_under_way_ends_before_the_disk_closes() {
+    let mut rig = Rig::connected();
+    rig.back.fault = Fault::Silent;
+    let driver = core::mem::replace(&mut rig.driver, RefCell::new(BlkFront::new()));
+    let disk = opened(&driver);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut write = pin!(disk.write(0, &[9; 512]));
+    assert!(write.as_mut().poll(&mut context).is_pending());
+    driver.borrow_mut().close();
+    for _ in 0..5 {
+        driver.borrow_mut().step(&mut rig.domain, rig.now);
+        rig.back.step();
+    }
+    assert_eq!(rig.machine.read("/local/domain/7/device/vbd/768/state"), Some("4".into()));
+    let mut late = pin!(disk.flush());
+    assert_eq!(late.as_mut().poll(&mut context), Poll::Ready(Err(DiskError::Gone)), "nothing new");
+    rig.back.fault = Fault::None;
+    assert_eq!(drive(&mut rig, &driver, write.as_mut()), Ok(()));
+    for _ in 0..5 {
+        driver.borrow_mut().step(&mut rig.domain, rig.now);
+        rig.back.step();
+    }
+    assert_eq!(driver.borrow().status(), Status::Closed);
+    assert_eq!(rig.disk.borrow().data[..512], [9; 512]);
+    rig.machine.assert_nothing_held(FRONT);
+}
+
+#[test]
+fn closing_gives_everything_back() {
     let mut rig = Rig::connected();
     run!(rig, |disk| disk.write(0, &[9; 512])).unwrap();
     rig.driver.borrow_mut().close();

@@ -36,8 +36,8 @@ pub(super) struct Link<X: Xen> {
     /// A ring was dropped in this step; the next one may have the same numbers.
     lost_ring: bool,
     uuid: Option<[u8; 16]>,
-    /// What own `state` says because we wrote it.
-    written: Option<State>,
+    /// Own `state` was written: the back end has seen us.
+    introduced: bool,
     complaint: Option<String>,
 }
 
@@ -59,7 +59,7 @@ impl<X: Xen> Link<X> {
             ring: None,
             lost_ring: false,
             uuid: None,
-            written: None,
+            introduced: false,
             complaint: None,
         }
     }
@@ -120,7 +120,7 @@ impl<X: Xen> Link<X> {
 
     fn write_state(&mut self, xen: &mut X, state: State) -> Result<(), StoreError> {
         xenbus::write_state(xen, &self.dir, state)?;
-        self.written = Some(state);
+        self.introduced = true;
         Ok(())
     }
 
@@ -134,10 +134,8 @@ impl<X: Xen> Link<X> {
                 None
             }
         };
-        let made_anew = self.written.is_some() && xenbus::read_state(xen, &self.dir) == Ok(State::Initialising);
-        if back != self.back || made_anew {
+        if back != self.back {
             self.drop_ring(xen);
-            self.written = None;
             self.move_watch(xen, back)?;
         }
         let Some(back) = self.back.clone() else { return Ok(()) };
@@ -252,7 +250,7 @@ impl<X: Xen> Link<X> {
 
     pub(super) fn close(&mut self, xen: &mut X) {
         self.drop_ring(xen);
-        if self.written.is_some()
+        if self.introduced
             && let Err(error) = self.write_state(xen, State::Closed)
         {
             log::debug!(target: "tpmfront", "{}: {error}", self.dir);
