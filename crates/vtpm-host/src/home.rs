@@ -23,9 +23,12 @@ pub struct Home {
     pub key: VaultKey,
     /// The file that holds the vault, or will.
     pub disk: FileDisk,
-    /// Held until the program ends.
-    _lock: File,
+    /// To be held as long as the state is in use.
+    pub lock: Lock,
 }
+
+/// The folder's lock; given back when dropped.
+pub struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
 
 impl Home {
     /// Opens `folder`, making what it lacks. A folder with a vault and no key, or the other way round after the vault was in
@@ -48,7 +51,7 @@ impl Home {
             file.sync_all()?;
             sync(folder)?;
         }
-        Ok(Self { key, disk: FileDisk::new(file)?, _lock: lock })
+        Ok(Self { key, disk: FileDisk::new(file)?, lock: Lock(lock) })
     }
 }
 

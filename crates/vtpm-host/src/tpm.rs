@@ -1,7 +1,7 @@
 //! The engine with its state: a change is durable before its answer goes out.
 
 use crate::disk::FileDisk;
-use crate::home::Home;
+use crate::home::{Home, Lock};
 use crate::options::Start;
 use crate::ready::ready;
 use anyhow::{Context, Result, anyhow};
@@ -24,14 +24,16 @@ pub struct Tpm {
     rng: Drbg,
     response: Vec<u8>,
     began: Instant,
+    _lock: Lock,
 }
 
 impl Tpm {
     /// Opens the TPM of a state folder, makes it if the folder never had one, and starts it.
     pub fn open(home: Home, start: Start) -> Result<Self> {
+        let Home { key, disk, lock } = home;
         let mut rng = generator(b"vtpm-host")?;
         let options = Options::default();
-        let content = ready(probe(&home.disk))?;
+        let content = ready(probe(&disk))?;
         let unfinished = matches!(&content, Content::Vault(header) if header.unfinished);
         let (mut engine, vault) = if content == Content::Blank || unfinished {
             log::info!("making a new TPM 1.2");
@@ -43,11 +45,11 @@ impl Tpm {
             };
             let state = engine.staged().context("a new engine has no state to keep")?;
             let over = if unfinished { Over::UnfinishedCreation } else { Over::Blank };
-            let (vault, _) = ready(Vault::create(home.disk, OWNER, &home.key, &[], &state, over, &mut rng))?;
+            let (vault, _) = ready(Vault::create(disk, OWNER, &key, &[], &state, over, &mut rng))?;
             engine.committed();
             (engine, vault)
         } else {
-            let (vault, state) = ready(Vault::open(home.disk, OWNER, &home.key, Expect::Newest))?;
+            let (vault, state) = ready(Vault::open(disk, OWNER, &key, Expect::Newest))?;
             (Tpm12::load(&state, generator(b"engine")?, options)?, vault)
         };
         let kind = match start {
@@ -59,7 +61,7 @@ impl Tpm {
         if let Some(kind) = kind {
             engine.startup(kind).context("startup-state")?;
         }
-        let mut tpm = Self { engine, vault, rng, response: Vec::new(), began: Instant::now() };
+        let mut tpm = Self { engine, vault, rng, response: Vec::new(), began: Instant::now(), _lock: lock };
         tpm.keep()?;
         Ok(tpm)
     }

@@ -133,8 +133,18 @@ fn what_was_acknowledged_is_there_after_the_program_was_killed() {
     assert_eq!(transact(&mut tpm, READ_PUBEK, &nonce), (0, pubek), "the endorsement key is the same");
 }
 
+/// What a program says that is to end by itself; one that serves instead is ended, and fails the test.
 fn refused(folder: &Folder) -> Output {
-    program(&folder.state(), &folder.0.join("other")).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
+    let mut child = program(&folder.state(), &folder.0.join("other")).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("the program serves: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
 }
 
 #[test]
