@@ -1,8 +1,8 @@
 //! A PVH domain on Xen, or a bare QEMU machine, as safe code sees it.
 //!
 //! An image is a package with a bin that is built for `x86_64-unknown-none` and linked by this crate's `image.ld`. Its `main.rs`
-//! names a function to [`entry!`] and gets a [`Guest`]: command line, clocks, randomness, and on Xen grants, event channels and
-//! the xenstore ring. There is one processor and there are no interrupts: an image polls, and sleeps in [`XenPorts::wait`].
+//! names a function to `entry!` and gets a `Guest`: command line, clocks, randomness, and on Xen grants, event channels and
+//! the xenstore ring. There is one processor and there are no interrupts: an image polls, and sleeps in `XenPorts::wait`.
 //! `README.md` lists the invariants that the unsafe code here relies on.
 #![no_std]
 // On a host only the pure parts are built, for their tests; what uses them is not.
