@@ -111,6 +111,36 @@ fn a_guests_life() {
 }
 
 #[test]
+fn our_own_engine_as_the_hardware_tpm() {
+    let mut things = Things::with_engine();
+    for round in 0..2u8 {
+        LINES.take();
+        let mut stack = Stack::boot(&things);
+        let vtpm = stack.start_vtpm_with(&things, DomId(1), 0, "hwinitpcr=16,23");
+        let guest = stack.start_guest(vtpm);
+        if round == 0 {
+            nv_put(&mut stack, guest, b"sealed");
+        }
+        assert_eq!(nv_get(&mut stack, guest, 6), b"sealed");
+        // PCR 23 of the hardware was extended before the second round's guest, 16 was not.
+        assert_eq!(pcr(&mut stack, guest, 16), ZERO);
+        assert_eq!(pcr(&mut stack, guest, 23), ZERO);
+        if let stack::HardwareTpm::Engine(chip) = &things.chip {
+            let mut response = Vec::new();
+            let _ = tpm_wire::Engine::execute(&mut *chip.borrow_mut(), 0, &tpm::extend(23, ONE), &mut response);
+        }
+        stack.destroy(guest);
+        let guest = stack.start_guest(vtpm);
+        assert_eq!(pcr(&mut stack, guest, 23), tpm_crypto::sha1(&[&ZERO, &ONE]));
+        // And from the hardware directly.
+        let mut through = tpm::pcr_read(23);
+        through[..2].copy_from_slice(&[0x01, 0xc1]);
+        assert_eq!(tpm::good(&stack.ask(guest, &through)), tpm_crypto::sha1(&[&ZERO, &ONE]));
+        things.power_cycle(Fate::Lost);
+    }
+}
+
+#[test]
 fn on_a_block_device_and_through_a_stop() {
     let things = Things::new();
     let disk = frontback::fake::RamDisk::new(1024);

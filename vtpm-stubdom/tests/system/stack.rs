@@ -10,14 +10,16 @@ use frontback::shutdown::ShutdownWatch;
 use frontback::tpmback::TpmBack;
 use frontback::tpmfront::TpmFront;
 use std::rc::Rc;
-use tpm_tis::fake::{Answering, FakeTis};
+use tpm_tis::fake::FakeTis;
 use tpm_tis::{Timeouts, Tis, TisLink};
+use tpm_wire::{Engine, Progress};
 use tpm12::Tpm12;
 use vault::fake::{Fate, FlakyDisk};
 use vtpm_stubdom::{FrontLink, Ports, Waits};
 use vtpmmgr::chip12::Chip;
 use vtpmmgr::fake::FakeChip;
 use xen_abi::{BlockDevice, DiskError, DomId, EntropySource, Instant, NoEntropy};
+use zeroize::Zeroizing;
 
 /// Sectors of each disk: 512 KiB.
 const SECTORS: usize = 1024;
@@ -40,9 +42,67 @@ struct Domain {
     ended: bool,
 }
 
+/// The hardware TPM.
+#[derive(Clone)]
+pub enum HardwareTpm {
+    /// The manager's model of a chip.
+    Model(FakeChip),
+    /// Our own engine.
+    Engine(Rc<RefCell<Tpm12>>),
+}
+
+impl HardwareTpm {
+    fn power_cycle(&self) {
+        match self {
+            Self::Model(chip) => chip.power_cycle(),
+            // A chip's permanent state is its own business, and in place at once.
+            Self::Engine(tpm) => tpm.borrow_mut().reset_for_new_guest(),
+        }
+    }
+}
+
+impl Engine for HardwareTpm {
+    fn execute(&mut self, locality: u8, command: &[u8], response: &mut Vec<u8>) -> Progress {
+        match self {
+            Self::Model(chip) => {
+                *response = chip.execute(command).expect("no fault was asked for");
+                Progress::Done
+            }
+            Self::Engine(tpm) => tpm.borrow_mut().execute(locality, command, response),
+        }
+    }
+
+    fn resume(&mut self, response: &mut Vec<u8>) -> Progress {
+        match self {
+            Self::Model(_) => Progress::Done,
+            Self::Engine(tpm) => tpm.borrow_mut().resume(response),
+        }
+    }
+
+    fn cancel(&mut self) {
+        if let Self::Engine(tpm) = self {
+            tpm.borrow_mut().cancel();
+        }
+    }
+
+    fn staged(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+        if let Self::Engine(tpm) = self { tpm.borrow_mut().staged() } else { None }
+    }
+
+    fn committed(&mut self) {
+        if let Self::Engine(tpm) = self {
+            tpm.borrow_mut().committed();
+        }
+    }
+
+    fn discard(&mut self) {
+        unreachable!("a chip's state is in place at once");
+    }
+}
+
 /// What outlives the machine's power: chip and disks.
 pub struct Things {
-    pub chip: FakeChip,
+    pub chip: HardwareTpm,
     pub manager_disk: FlakyDisk,
     pub disks: [FlakyDisk; 2],
 }
@@ -50,7 +110,21 @@ pub struct Things {
 impl Things {
     pub fn new() -> Self {
         let blank = || FlakyDisk::new(SECTORS);
-        Self { chip: FakeChip::new(1, 0), manager_disk: blank(), disks: [blank(), blank()] }
+        Self { chip: HardwareTpm::Model(FakeChip::new(1, 0)), manager_disk: blank(), disks: [blank(), blank()] }
+    }
+
+    /// As [`Self::new`], with our own engine for a chip.
+    pub fn with_engine() -> Self {
+        let rng = tpm_crypto::Drbg::new(&[9; 48], b"").unwrap();
+        let mut making = Tpm12::manufacture(rng, tpm12::Options::default());
+        let mut tpm = loop {
+            if let Some(tpm) = making.step() {
+                break tpm;
+            }
+        };
+        tpm.committed();
+        tpm.reset_for_new_guest();
+        Self { chip: HardwareTpm::Engine(Rc::new(RefCell::new(tpm))), ..Self::new() }
     }
 
     /// The power fails: what was not flushed meets `fate`.
@@ -136,9 +210,7 @@ impl Stack {
         let back = leak(RefCell::new(TpmBack::new(&vtpmmgr::MALFORMED)));
         let watch = leak(RefCell::new(ShutdownWatch::new()));
         let tis = leak(RefCell::new(Tis::new(0, Timeouts::DEFAULT).unwrap()));
-        let chip = things.chip.clone();
-        let engine = Answering(move |_: u8, command: &[u8]| chip.execute(command).expect("no fault was asked for"));
-        let bus = leak(RefCell::new(ChipBus { tis, bus: FakeTis::new(engine) }));
+        let bus = leak(RefCell::new(ChipBus { tis, bus: FakeTis::new(things.chip.clone()) }));
         let options = leak(vtpmmgr::args::parse("").unwrap());
         let disk = things.manager_disk.clone();
         let life = async move {
