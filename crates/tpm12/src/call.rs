@@ -64,6 +64,8 @@ pub(crate) struct Proof {
     pub keep: bool,
     pub protocol: u16,
     pub adip: u8,
+    /// The even nonce of the response, where a command needs to know it beforehand.
+    pub next_even: Option<Nonce>,
 }
 
 /// The transport session around a wrapped command.
@@ -93,6 +95,8 @@ pub(crate) struct Call<'a> {
     pub audited: bool,
     /// Output parameters.
     pub out: Vec<u8>,
+    /// What the response's authorizations cover, if that is not return code, ordinal and output parameters.
+    pub out_digest: Option<Digest>,
     /// An output handle that is no part of the output digest.
     pub out_handle: Option<u32>,
     /// A key that was generated for this command.

@@ -193,6 +193,11 @@ impl Tpm12 {
         self.tpm.volatile.flags.physical_presence = true;
     }
 
+    /// What `TPM_GetTicks` would tell.
+    pub(crate) fn tick_nonce(&self) -> [u8; 20] {
+        self.tpm.volatile.tick_nonce
+    }
+
     /// As a TPM whose manufacturer left the endorsement key to its user.
     pub(crate) fn forget_endorsement_key(&mut self) {
         self.tpm.permanent.edit().ek = None;

@@ -8,7 +8,7 @@ use crate::codes::{self, Code};
 use crate::structs::key::{AUTH_NEVER, AUTH_PRIV_USE_ONLY, Key};
 use crate::structs::{AuthData, Digest, Nonce};
 use crate::tpm::Tpm;
-use session::{ENC_AES128_CTR, ENC_XOR, Entity, PID_OIAP, Session};
+use session::{ENC_AES128_CTR, ENC_XOR, Entity, PID_OIAP, PID_TRANSPORT, Session};
 use tpm_crypto::{aes_ctr, ct_eq, hmac_sha1, sha1};
 use tpm_wire::Writer;
 use zeroize::Zeroizing;
@@ -152,9 +152,16 @@ impl Tpm {
         response: &mut alloc::vec::Vec<u8>,
     ) {
         for proof in call.proofs.iter().flatten() {
-            let nonce_even: Nonce = self.rng.bytes();
+            let nonce_even: Nonce = proof.next_even.unwrap_or_else(|| self.rng.bytes());
             let hmac = proof.hmac(out_digest, &nonce_even);
             Writer::new(response).bytes(&nonce_even).u8(proof.keep.into()).bytes(&hmac);
+            if proof.protocol == PID_TRANSPORT {
+                match self.volatile.transports.iter_mut().find(|session| session.handle == proof.handle) {
+                    Some(session) if proof.keep => session.nonce_even = nonce_even,
+                    _ => self.end_transport(proof.handle),
+                }
+                continue;
+            }
             match self.volatile.sessions.iter_mut().find(|session| session.handle == proof.handle) {
                 Some(session) if proof.keep => session.nonce_even = nonce_even,
                 _ => self.close_session(proof.handle),
@@ -173,6 +180,7 @@ impl Proof {
             keep: auth.keep,
             protocol: session.protocol,
             adip: session.adip,
+            next_even: None,
         }
     }
 

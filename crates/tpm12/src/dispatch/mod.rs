@@ -87,7 +87,10 @@ fn try_run(
         Ok(response) => Ok(response),
         Err(code) => {
             if code != codes::DEFEND_LOCK_RUNNING {
-                call.touched.iter().flatten().for_each(|handle| tpm.close_session(*handle));
+                for handle in call.touched.iter().flatten() {
+                    tpm.close_session(*handle);
+                    tpm.end_transport(*handle);
+                }
             }
             Err(code.into())
         }
@@ -151,6 +154,7 @@ fn parse<'a>(
         wrapped,
         audited: false,
         out: Vec::new(),
+        out_digest: None,
         out_handle: None,
         new_key: None,
     })
@@ -169,16 +173,23 @@ fn settle(tpm: &mut Tpm, command: &Command, call: &Call<'_>) {
     if !keeps_saved && tpm.permanent.saved_state.is_some() {
         tpm.permanent.edit().saved_state = None;
     }
-    // Part 3, section 24: a command outside an exclusive transport session ends that session.
-    let in_transport = [ord::EXECUTE_TRANSPORT, ord::RELEASE_TRANSPORT_SIGNED].contains(&command.ordinal);
+    // Part 3, section 24: a command that does not go to the exclusive transport session ends it.
     let exclusive = tpm.volatile.exclusive;
-    if call.wrapped.is_none() && !in_transport && exclusive != 0 && command.ordinal != ord::ESTABLISH_TRANSPORT {
+    let own = match command.ordinal {
+        ord::ESTABLISH_TRANSPORT => true,
+        ord::EXECUTE_TRANSPORT | ord::RELEASE_TRANSPORT_SIGNED => {
+            call.auths.iter().flatten().last().is_some_and(|auth| auth.handle == exclusive)
+        }
+        _ => call.wrapped.is_some(),
+    };
+    if exclusive != 0 && !own {
         tpm.end_transport(exclusive);
     }
 }
 
 fn respond(tpm: &mut Tpm, call: &Call<'_>, auth_count: usize) -> Result<Zeroizing<Vec<u8>>, Code> {
-    let out_digest: Digest = sha1(&[&0u32.to_be_bytes(), &call.ordinal.to_be_bytes(), &call.out]);
+    let plain = || sha1(&[&0u32.to_be_bytes(), &call.ordinal.to_be_bytes(), &call.out]);
+    let out_digest: Digest = call.out_digest.unwrap_or_else(plain);
     audit::record(tpm, call, &out_digest)?;
     // A command that may come with or without an authorization is answered in the form that it came in.
     let mut body = Zeroizing::new(Vec::with_capacity(call.out.len() + 128));

@@ -192,6 +192,9 @@ static COMMANDS: &[Command] = table! {
     FLUSH_SPECIFIC, eviction::tpm_flush_specific, HANDLE, A0, ANY;
     GET_TICKS, timing::tpm_get_ticks, NONE, A0, UP;
     TICK_STAMP_BLOB, timing::tpm_tick_stamp_blob, KEY, A0 | A1, FULL;
+    ESTABLISH_TRANSPORT, transport::tpm_establish_transport, KEY, A0 | A1, FULL;
+    EXECUTE_TRANSPORT, transport::tpm_execute_transport, NONE, A1, FULL;
+    RELEASE_TRANSPORT_SIGNED, transport::tpm_release_transport_signed, KEY, A1 | A2, FULL;
     CREATE_COUNTER, counter::tpm_create_counter, NONE, A1, FULL;
     INCREMENT_COUNTER, counter::tpm_increment_counter, NONE, A1, FULL;
     READ_COUNTER, counter::tpm_read_counter, NONE, A0, UP;
