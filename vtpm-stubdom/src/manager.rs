@@ -223,17 +223,14 @@ impl<'a, L: Link> Manager<'a, L> {
     /// As [`Self::keep`], and does not take no for an answer: once a state lies in the vault, only its record can follow, since
     /// a manager that says no may have it on its disk all the same.
     pub async fn keep_by_all_means(&self, record: &[u8]) -> Result<(), Stopped> {
-        let work = async {
-            loop {
-                match self.keep(record).await {
-                    Ok(()) => return Ok(()),
-                    Err(ManagerError::Stopped) => return Err(Stopped),
-                    Err(error) => log::error!(target: "vtpm", "{error}; trying again, the guest has to wait"),
-                }
-                self.waits.with_grace(self.waits.sleep(PAUSE * 10)).await?;
+        loop {
+            match self.keep(record).await {
+                Ok(()) => return Ok(()),
+                Err(ManagerError::Stopped) => return Err(Stopped),
+                Err(error) => log::error!(target: "vtpm", "{error}; trying again, the guest has to wait"),
             }
-        };
-        self.waits.saying("the manager to keep the new state's record", work).await
+            self.waits.with_grace(self.waits.sleep(PAUSE * 10)).await?;
+        }
     }
 
     /// Sends a command to the hardware TPM on a guest's behalf, once. The response is a whole TPM packet.

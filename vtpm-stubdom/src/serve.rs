@@ -148,8 +148,11 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
             log::warn!(target: "vtpm", "domain {} asks for locality {locality}; guests have locality {GUEST_LOCALITY} only", front.domid);
             return self.guests.respond(front, &T::rejection(Rejection::BadLocality));
         }
-        if let Some(response) = passthrough::answer(&command, self.store.manager()).await {
-            return self.guests.respond(front, &response);
+        let cancelled = || self.guests.is_cancelled(front);
+        match self.waits.unless(cancelled, passthrough::answer(&command, self.store.manager())).await {
+            Some(Some(response)) => return self.guests.respond(front, &response),
+            Some(None) => {}
+            None => return self.guests.abandon(front),
         }
         let mut response = Vec::new();
         self.tpm.set_time(self.waits.now().as_millis().saturating_mul(1000));

@@ -63,6 +63,17 @@ impl<'a> Waits<'a> {
         .await
     }
 
+    /// The outcome of `work`, or `None` if it is not there and `given_up` says so.
+    pub async fn unless<T>(&self, given_up: impl Fn() -> bool, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if given_up() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     /// `work`, given up [`GRACE`] after a request to stop.
     pub async fn with_grace<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         let mut work = pin!(work);

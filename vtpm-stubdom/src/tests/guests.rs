@@ -225,6 +225,18 @@ fn the_hardware_tpm_through_the_manager() {
         assert_eq!(ask(0x1c1, 0x15, body), (error(0x19), 0));
     }
     assert_eq!(ask(0x1c2, 0x0200_0101, b""), (tpm_wire::ResponseHeader::bare(0x1c5, 0x1e).to_vec(), 0));
+    // One that does not answer, until the guest has enough.
+    world.manager.play(0x15, [Trick::Silence]);
+    vtpm.send_at(front, 0, &crate::manager::packet(0x1c1, 0x15, &[0; 4]));
+    vtpm.turn_until(|_| world.manager.0.asked.borrow().last() == Some(&0x15));
+    vtpm.guests.cancelled.set(true);
+    assert!(vtpm.turn_until(|guests| guests.abandoned.borrow()[..] == [front]));
+    vtpm.guests.cancelled.set(false);
+    let mut ask = |tag: u16, ordinal: u32, body: &[u8]| {
+        let asked = world.manager.0.asked.borrow().len();
+        let response = vtpm.ask(front, &crate::manager::packet(tag, ordinal, body));
+        (response, world.manager.0.asked.borrow().len() - asked)
+    };
     // A manager that is gone or babbles fails the command, and nothing else.
     for trick in [Trick::GoneBefore, Trick::Answer(b"babble".to_vec()), Trick::Answer(std::vec![])] {
         world.manager.play(0x15, [trick]);

@@ -39,6 +39,8 @@ struct Domain {
     life: Pin<Box<dyn Future<Output = ()>>>,
     /// Closes the connections once `life` has ended.
     close: Box<dyn FnMut(&mut FakeDomain)>,
+    /// What is still stepped after that.
+    disk: Option<&'static AnyDriver>,
     ended: bool,
 }
 
@@ -284,6 +286,9 @@ impl Stack {
         });
         self.machine.xl_vtpm_attach(id, manager, 0, &uuid(number));
         self.start(id, timer, drivers, life, close);
+        if let (Some(driver), Some(domain)) = (disk_driver, self.domains.last_mut()) {
+            domain.disk = Some(driver);
+        }
         id
     }
 
@@ -295,7 +300,8 @@ impl Stack {
         life: Pin<Box<dyn Future<Output = ()>>>,
         close: Box<dyn FnMut(&mut FakeDomain)>,
     ) {
-        self.domains.push(Domain { xen: self.machine.domain(id), timer, drivers, life, close, ended: false });
+        let xen = self.machine.domain(id);
+        self.domains.push(Domain { xen, timer, drivers, life, close, disk: None, ended: false });
     }
 
     /// A Linux guest with that vTPM; its driver probes at once.
@@ -337,6 +343,9 @@ impl Stack {
     pub fn turn(&mut self) {
         for domain in &mut self.domains {
             if domain.ended {
+                if let Some(disk) = domain.disk {
+                    disk.borrow_mut().step(&mut domain.xen, self.now);
+                }
                 continue;
             }
             let life = Pin::new(&mut domain.life);
@@ -402,6 +411,9 @@ impl Stack {
         dom0.put(&format!("/local/domain/{id}/control/shutdown"), "poweroff");
         let ended = |stack: &mut Self| stack.domains.iter().any(|domain| domain.xen.id() == id && domain.ended);
         assert!(self.turn_until(60, ended), "domain {id} did not stop");
+        // The disk's back end says goodbye.
+        (0..100).for_each(|_| self.turn());
+        self.machine.assert_nothing_held(id);
         self.destroy(id);
     }
 
