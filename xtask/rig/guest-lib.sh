@@ -63,7 +63,7 @@ start_tcsd() {
     tcsd -f >/tmp/tcsd.log 2>&1 &
     local _
     for _ in $(seq 100); do
-        nc -z 127.0.0.1 30003 2>/dev/null && return 0
+        (: <>/dev/tcp/127.0.0.1/30003) 2>/dev/null && return 0
         sleep 0.1
     done
     cat /tmp/tcsd.log
@@ -78,4 +78,14 @@ stop_tcsd() {
         sleep 0.1
     done
     return 1
+}
+
+# reload_driver: xen-tpmfront out of the kernel and in again. The device is unbound first, since xenbus keeps the module
+# of a bound driver from being unloaded.
+reload_driver() {
+    local device
+    for device in /sys/bus/xen/drivers/*/vtpm-*; do
+        basename "$device" >"${device%/*}/unbind" || return
+    done
+    rmmod xen-tpmfront && [ ! -e /dev/tpm0 ] && modprobe xen-tpmfront && [ -c /dev/tpm0 ]
 }
