@@ -68,21 +68,8 @@ unsafe extern "C" {
 /// What the stubs push, lowest address first, then what the processor pushes.
 #[repr(C)]
 struct Frame {
-    r15: u64,
-    r14: u64,
-    r13: u64,
-    r12: u64,
-    r11: u64,
-    r10: u64,
-    r9: u64,
-    r8: u64,
-    rdi: u64,
-    rsi: u64,
-    rbp: u64,
-    rbx: u64,
-    rdx: u64,
-    rcx: u64,
-    rax: u64,
+    /// The general registers, for a debugger: they may hold parts of keys, so that no report shows them.
+    _general: [u64; 15],
     vector: u64,
     error: u64,
     rip: u64,
@@ -161,11 +148,7 @@ impl fmt::Display for Frame {
                 f.write_str(": overflow of the report stack")?;
             }
         }
-        write!(f, "\n  rax {:016x}  rbx {:016x}  rcx {:016x}  rdx {:016x}", self.rax, self.rbx, self.rcx, self.rdx)?;
-        write!(f, "\n  rsi {:016x}  rdi {:016x}  rbp {:016x}  rsp {:016x}", self.rsi, self.rdi, self.rbp, self.rsp)?;
-        write!(f, "\n  r8  {:016x}  r9  {:016x}  r10 {:016x}  r11 {:016x}", self.r8, self.r9, self.r10, self.r11)?;
-        write!(f, "\n  r12 {:016x}  r13 {:016x}  r14 {:016x}  r15 {:016x}", self.r12, self.r13, self.r14, self.r15)?;
-        write!(f, "\n  cs {:x}  ss {:x}  rflags {:x}", self.cs, self.ss, self.rflags)
+        write!(f, "\n  rsp {:#018x}  rflags {:#x}  cs {:#x}  ss {:#x}", self.rsp, self.rflags, self.cs, self.ss)
     }
 }
 
