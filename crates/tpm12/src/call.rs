@@ -1,6 +1,7 @@
 //! A command in execution: its parts, and what becomes its response.
 
 use crate::codes::{self, Code};
+use crate::structs::delegate::DelegatePublic;
 use crate::structs::{AuthData, Digest, Nonce};
 use crate::wire::Wire;
 use alloc::vec::Vec;
@@ -66,6 +67,8 @@ pub(crate) struct Proof {
     pub adip: u8,
     /// The even nonce of the response, where a command needs to know it beforehand.
     pub next_even: Option<Nonce>,
+    /// The delegation that it rests on.
+    pub delegation: Option<DelegatePublic>,
 }
 
 /// The transport session around a wrapped command.

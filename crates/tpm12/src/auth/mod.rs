@@ -59,18 +59,18 @@ impl Tpm {
         if protocol == Protocol::Oiap && !oiap || protocol == Protocol::Osap && oiap {
             return Err(codes::BAD_MODE);
         }
-        let key = match oiap {
-            true if *entity == Entity::OWNER => self.delegated_owner_secret(call.ordinal, secret)?,
-            true => secret.clone(),
-            false if session.entity != *entity => return Err(failed),
-            false => {
-                if let Some(delegation) = &session.delegation {
-                    self.check_delegation(delegation, call.ordinal, entity)?;
-                }
-                session.shared.clone()
-            }
+        // An owner pointer makes a delegation of what an OIAP session takes for the owner.
+        let pointed = self.owner_pointer_delegation().filter(|_| oiap && *entity == Entity::OWNER);
+        let (key, delegation) = match pointed {
+            Some((public, secret)) => (secret, Some(public)),
+            None if oiap => (secret.clone(), None),
+            None if session.entity != *entity => return Err(failed),
+            None => (session.shared.clone(), session.delegation.clone()),
         };
-        let proof = Proof::new(&session, auth, key);
+        if let Some(delegation) = &delegation {
+            self.check_delegation(delegation, call.ordinal, entity, call.locality)?;
+        }
+        let proof = Proof { delegation, ..Proof::new(&session, auth, key) };
         if !ct_eq(&proof.hmac(&call.in_digest, &session.nonce_even), &auth.hmac) {
             self.count_failure();
             return Err(failed);
@@ -181,6 +181,7 @@ impl Proof {
             protocol: session.protocol,
             adip: session.adip,
             next_even: None,
+            delegation: None,
         }
     }
 

@@ -127,6 +127,7 @@ impl Tpm {
             protocol: PID_TRANSPORT,
             adip: 0,
             next_even: Some(self.rng.bytes()),
+            delegation: None,
         };
         if let Some(touched) = call.touched.get_mut(index) {
             *touched = Some(session.handle);

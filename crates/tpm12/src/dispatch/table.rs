@@ -181,6 +181,15 @@ static COMMANDS: &[Command] = table! {
     CHANGE_AUTH_OWNER, auth_change::tpm_change_auth_owner, NONE, A1, FULL;
     OIAP, sessions::tpm_oiap, NONE, A0, ANY;
     OSAP, sessions::tpm_osap, NONE, A0, ANY | OWNER;
+    DSAP, delegation::tpm_dsap, NONE, A0, ANY | OWNER;
+    SET_OWNER_POINTER, delegation::tpm_set_owner_pointer, NONE, A0, FULL;
+    DELEGATE_MANAGE, delegation::tpm_delegate_manage, NONE, A0 | A1, UP;
+    DELEGATE_CREATE_KEY_DELEGATION, delegation::tpm_delegate_create_key_delegation, KEY, A1, FULL;
+    DELEGATE_CREATE_OWNER_DELEGATION, delegation::tpm_delegate_create_owner_delegation, NONE, A1, FULL;
+    DELEGATE_LOAD_OWNER_DELEGATION, delegation::tpm_delegate_load_owner_delegation, NONE, A0 | A1, UP;
+    DELEGATE_READ_TABLE, delegation::tpm_delegate_read_table, NONE, A0, UP;
+    DELEGATE_UPDATE_VERIFICATION, delegation::tpm_delegate_update_verification, NONE, A1, FULL;
+    DELEGATE_VERIFY_DELEGATION, delegation::tpm_delegate_verify_delegation, NONE, A0, FULL;
     NV_DEFINE_SPACE, nv::tpm_nv_define_space, NONE, A0 | A1, UP | NV_UNLOCKED;
     NV_WRITE_VALUE, nv::tpm_nv_write_value, NONE, A0 | A1, ANY;
     NV_WRITE_VALUE_AUTH, nv::tpm_nv_write_value_auth, NONE, A1, UP;
