@@ -67,7 +67,7 @@ impl GuestTpm for Tpm12 {
 
 impl From<EngineOptions> for Options {
     fn from(options: EngineOptions) -> Self {
-        Self { maintenance_commands: options.maintenance_commands }
+        Self { maintenance_commands: options.maintenance_commands, ..Self::default() }
     }
 }
 

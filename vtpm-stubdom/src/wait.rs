@@ -74,7 +74,7 @@ impl<'a> Waits<'a> {
         .await
     }
 
-    /// `work`, given up [`GRACE`] after a request to stop.
+    /// `work`, given up when the time that a stopping domain takes (10 seconds) is over.
     pub async fn with_grace<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         let mut work = pin!(work);
         let mut over = pin!(async {
