@@ -15,6 +15,19 @@ pub(crate) enum Stop {
     /// The command needs a new RSA key; it is executed again from its start when there is one. A handler that asks for a key
     /// has changed nothing before it does.
     NeedsKey { bits: u32, exponent: u32 },
+    /// The command needs a quote of the hardware TPM; it is executed again when there is one, under the same rule.
+    NeedsParent(ParentQuote),
+}
+
+/// A quote that the manager is to get from the hardware TPM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParentQuote {
+    /// What is signed along.
+    pub nonce: [u8; 20],
+    /// `TPM_PCR_SELECTION` of the hardware TPM's PCRs: 16-bit size and bit map.
+    pub selection: Vec<u8>,
+    /// The manager's extra information flags.
+    pub flags: u32,
 }
 
 impl From<Code> for Stop {
@@ -104,6 +117,8 @@ pub(crate) struct Call<'a> {
     pub out_handle: Option<u32>,
     /// A key that was generated for this command.
     pub new_key: Option<RsaPrivate>,
+    /// The quote that this command asked for.
+    pub parent_answer: Option<Vec<u8>>,
 }
 
 impl Call<'_> {

@@ -1,15 +1,17 @@
 //! The engine as its owner sees it.
 
 use crate::Options;
-use crate::dispatch::{self, Outcome};
+use crate::call::ParentQuote;
+use crate::dispatch::{self, Outcome, Supplies};
 use crate::state::permanent::Permanent;
 use crate::state::volatile::Volatile;
 use crate::state::{StateError, load_permanent, load_volatile, store_permanent, store_volatile};
 use crate::tpm::Tpm;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use tpm_crypto::Drbg;
-use tpm_crypto::rsa::{DEFAULT_EXPONENT, KeyGen, RsaPrivate};
+use tpm_crypto::rsa::{DEFAULT_EXPONENT, KeyGen};
 use tpm_wire::{Engine, Progress};
 use zeroize::Zeroizing;
 
@@ -51,11 +53,23 @@ impl fmt::Display for NoSuchPcr {
 
 impl core::error::Error for NoSuchPcr {}
 
-/// A command that waits for a key.
+/// A command that waits for something.
 struct Pending {
     locality: u8,
     command: Zeroizing<Vec<u8>>,
-    generation: KeyGen,
+    need: Need,
+}
+
+/// What for.
+enum Need {
+    Key(Box<KeyGen>),
+    Parent(ParentQuote),
+}
+
+fn respond_with(code: crate::codes::Code, response: &mut Vec<u8>) -> Progress {
+    response.clear();
+    response.extend_from_slice(&dispatch::error_response(code));
+    Progress::Done
 }
 
 /// A TPM 1.2.
@@ -66,6 +80,8 @@ pub struct Tpm12 {
     /// A newer state that it has not.
     staged: Option<Zeroizing<Vec<u8>>>,
     pending: Option<Pending>,
+    /// The TPM's clock less its owner's: a restored TPM's time goes on where it was saved.
+    clock_offset: u64,
 }
 
 /// A TPM in the making: its endorsement key takes a while.
@@ -83,7 +99,8 @@ impl Manufacture {
         let permanent = Permanent::manufacture(&mut rng, ek);
         let committed = store_permanent(&permanent);
         let staged = Some(committed.clone());
-        Some(Tpm12 { tpm: Tpm::new(permanent, rng, self.options), committed, staged, pending: None })
+        let tpm = Tpm { new_endorsement_key: true, ..Tpm::new(permanent, rng, self.options) };
+        Some(Tpm12 { tpm, committed, staged, pending: None, clock_offset: 0 })
     }
 }
 
@@ -100,12 +117,13 @@ impl Tpm12 {
     pub fn load(state: &[u8], rng: Drbg, options: Options) -> Result<Self, StateError> {
         let permanent = load_permanent(state)?;
         let committed = Zeroizing::new(state.to_vec());
-        Ok(Self { tpm: Tpm::new(permanent, rng, options), committed, staged: None, pending: None })
+        Ok(Self { tpm: Tpm::new(permanent, rng, options), committed, staged: None, pending: None, clock_offset: 0 })
     }
 
     /// Tells the time: microseconds of any clock that does not go backwards. Ticks and the dictionary attack defence need it.
     pub fn set_time(&mut self, now_us: u64) {
-        self.tpm.now = self.tpm.now.max(now_us);
+        let now = now_us.saturating_add(self.clock_offset);
+        self.tpm.volatile.now = self.tpm.volatile.now.max(now);
     }
 
     /// `TPM_Startup` by the platform. A `TPM_Startup` that the guest sends afterwards gets `TPM_INVALID_POSTINIT`.
@@ -146,37 +164,49 @@ impl Tpm12 {
     pub fn restore_volatile(&mut self, saved: &[u8]) -> Result<(), StateError> {
         let volatile: Volatile = load_volatile(saved)?;
         self.tpm.hash = None;
-        self.tpm.now = self.tpm.now.max(volatile.tick_start);
+        let owners_now = self.tpm.volatile.now.saturating_sub(self.clock_offset);
+        self.clock_offset = volatile.now.saturating_sub(owners_now);
         self.tpm.volatile = volatile;
         Ok(())
     }
 
-    fn run(
-        &mut self,
-        locality: u8,
-        command: Zeroizing<Vec<u8>>,
-        key: Option<RsaPrivate>,
-        out: &mut Vec<u8>,
-    ) -> Progress {
-        match dispatch::run(&mut self.tpm, locality, &command, key, None) {
+    /// The quote of the hardware TPM that a command waits for (only with [`Options::parent_quotes`]).
+    /// [`Engine::resume`] does nothing until [`Self::answer_parent_request`] was called.
+    #[must_use]
+    pub fn parent_request(&self) -> Option<&ParentQuote> {
+        match &self.pending {
+            Some(Pending { need: Need::Parent(quote), .. }) => Some(quote),
+            _ => None,
+        }
+    }
+
+    /// The manager's answer to [`Self::parent_request`], without its header; `None` if there is none: the command fails.
+    pub fn answer_parent_request(&mut self, answer: Option<&[u8]>, response: &mut Vec<u8>) -> Progress {
+        match (self.pending.take(), answer) {
+            (Some(Pending { locality, command, need: Need::Parent(_) }), Some(answer)) => {
+                let supplies = Supplies { parent_answer: Some(answer.to_vec()), key: None };
+                self.run(locality, command, supplies, response)
+            }
+            _ => respond_with(crate::codes::FAIL, response),
+        }
+    }
+
+    fn run(&mut self, locality: u8, command: Zeroizing<Vec<u8>>, supplies: Supplies, out: &mut Vec<u8>) -> Progress {
+        let need = match dispatch::run(&mut self.tpm, locality, &command, supplies, None) {
             Outcome::Response(response) => {
                 out.clear();
                 out.extend_from_slice(&response);
                 self.stage();
-                Progress::Done
+                return Progress::Done;
             }
             Outcome::NeedsKey { bits, exponent } => match KeyGen::new(bits as usize, exponent) {
-                Ok(generation) => {
-                    self.pending = Some(Pending { locality, command, generation });
-                    Progress::Working
-                }
-                Err(_) => {
-                    out.clear();
-                    out.extend_from_slice(&dispatch::error_response(crate::codes::BAD_KEY_PROPERTY));
-                    Progress::Done
-                }
+                Ok(generation) => Need::Key(Box::new(generation)),
+                Err(_) => return respond_with(crate::codes::BAD_KEY_PROPERTY, out),
             },
-        }
+            Outcome::NeedsParent(quote) => Need::Parent(quote),
+        };
+        self.pending = Some(Pending { locality, command, need });
+        Progress::Working
     }
 
     fn stage(&mut self) {
@@ -207,20 +237,22 @@ impl Tpm12 {
 impl Engine for Tpm12 {
     fn execute(&mut self, locality: u8, command: &[u8], response: &mut Vec<u8>) -> Progress {
         self.cancel();
-        self.run(locality, Zeroizing::new(command.to_vec()), None, response)
+        self.run(locality, Zeroizing::new(command.to_vec()), Supplies::default(), response)
     }
 
     fn resume(&mut self, response: &mut Vec<u8>) -> Progress {
-        let Some(pending) = &mut self.pending else {
-            response.clear();
-            response.extend_from_slice(&dispatch::error_response(crate::codes::FAIL));
-            return Progress::Done;
+        let generation = match &mut self.pending {
+            Some(Pending { need: Need::Key(generation), .. }) => generation,
+            Some(_) => return Progress::Working,
+            None => return respond_with(crate::codes::FAIL, response),
         };
-        let Some(key) = pending.generation.step(&mut self.tpm.rng) else {
+        let Some(key) = generation.step(&mut self.tpm.rng) else {
             return Progress::Working;
         };
         match self.pending.take() {
-            Some(Pending { locality, command, generation: _ }) => self.run(locality, command, Some(key), response),
+            Some(Pending { locality, command, .. }) => {
+                self.run(locality, command, Supplies { key: Some(key), parent_answer: None }, response)
+            }
             None => Progress::Working,
         }
     }

@@ -23,6 +23,7 @@ mod testing;
 mod tpm;
 mod wire;
 
+pub use call::ParentQuote;
 pub use engine::{Manufacture, NoSavedState, NoSuchPcr, StartupType, Tpm12};
 pub use state::StateError;
 
@@ -31,4 +32,6 @@ pub use state::StateError;
 pub struct Options {
     /// The optional maintenance commands (part 3, section 12) exist. They can carry the whole TPM over to another one.
     pub maintenance_commands: bool,
+    /// Xen's `TPM_DeepQuote` and `TPM_ParentSignEK` exist: the owner answers [`Tpm12::parent_request`].
+    pub parent_quotes: bool,
 }

@@ -28,7 +28,7 @@ pub(crate) fn fresh_state() -> &'static [u8] {
 
 /// A TPM that is not started.
 pub(crate) fn unstarted() -> Tpm12 {
-    Tpm12::load(fresh_state(), rng(2), Options { maintenance_commands: true }).unwrap()
+    Tpm12::load(fresh_state(), rng(2), Options { maintenance_commands: true, parent_quotes: true }).unwrap()
 }
 
 /// Another owned TPM: same endorsement key, other storage root key and proof.
@@ -92,7 +92,7 @@ pub(crate) fn owned() -> Tpm12 {
         client::take_ownership(&mut tpm).unwrap();
         commit(&mut tpm).unwrap()
     });
-    let mut tpm = Tpm12::load(state, rng(4), Options { maintenance_commands: true }).unwrap();
+    let mut tpm = Tpm12::load(state, rng(4), Options { maintenance_commands: true, parent_quotes: true }).unwrap();
     tpm.startup(StartupType::Clear).unwrap();
     tpm
 }

@@ -13,12 +13,8 @@ use tpm_crypto::{Drbg, Sha1, ct_eq};
 
 /// Handle of the storage root key.
 pub(crate) const KH_SRK: u32 = 0x4000_0000;
-/// Handle of the owner.
-pub(crate) const KH_OWNER: u32 = 0x4000_0001;
 /// Handle of a transport session without a key.
 pub(crate) const KH_TRANSPORT: u32 = 0x4000_0003;
-/// Handle of the operator.
-pub(crate) const KH_OPERATOR: u32 = 0x4000_0004;
 /// Handle of the endorsement key.
 pub(crate) const KH_EK: u32 = 0x4000_0006;
 
@@ -40,15 +36,15 @@ pub(crate) struct Tpm {
     pub hash: Option<HashSequence>,
     pub rng: Drbg,
     pub options: Options,
-    /// The owner's clock, microseconds.
-    pub now: u64,
+    /// The endorsement key was made in this run.
+    pub new_endorsement_key: bool,
 }
 
 impl Tpm {
     /// A TPM before `TPM_Startup`.
     pub(crate) fn new(permanent: Permanent, mut rng: Drbg, options: Options) -> Self {
         let volatile = Volatile::fresh(&mut rng, 0, Lockout::default());
-        Self { permanent: Tracked::new(permanent), volatile, hash: None, rng, options, now: 0 }
+        Self { permanent: Tracked::new(permanent), volatile, hash: None, rng, options, new_endorsement_key: false }
     }
 
     /// Whether physical presence is asserted: by command only, a vTPM has no pin (part 1, section 10).

@@ -18,12 +18,12 @@ const MAX_DOUBLINGS: u32 = 12;
 impl Tpm {
     /// `TPM_DEFEND_LOCK_RUNNING` while authorizations are refused.
     pub(crate) fn check_lockout(&self) -> Result<(), Code> {
-        if self.now < self.volatile.lockout.until { Err(codes::DEFEND_LOCK_RUNNING) } else { Ok(()) }
+        if self.volatile.now < self.volatile.lockout.until { Err(codes::DEFEND_LOCK_RUNNING) } else { Ok(()) }
     }
 
     /// Counts a wrong authorization.
     pub(crate) fn count_failure(&mut self) {
-        let now = self.now;
+        let now = self.volatile.now;
         let lockout = &mut self.volatile.lockout;
         let forgiven = now.saturating_sub(lockout.counted_at) / FORGIVE_US;
         lockout.failures =
@@ -36,6 +36,6 @@ impl Tpm {
 
     /// Microseconds until authorizations are taken again.
     pub(crate) fn lockout_left(&self) -> u64 {
-        self.volatile.lockout.until.saturating_sub(self.now)
+        self.volatile.lockout.until.saturating_sub(self.volatile.now)
     }
 }

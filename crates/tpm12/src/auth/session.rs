@@ -19,7 +19,6 @@ pub(crate) const ET_OWNER: u8 = 2;
 pub(crate) const ET_DATA: u8 = 3;
 pub(crate) const ET_SRK: u8 = 4;
 pub(crate) const ET_KEY: u8 = 5;
-pub(crate) const ET_REVOKE: u8 = 6;
 pub(crate) const ET_DEL_OWNER_BLOB: u16 = 7;
 pub(crate) const ET_DEL_ROW: u16 = 8;
 pub(crate) const ET_DEL_KEY_BLOB: u16 = 9;

@@ -89,7 +89,7 @@ fn sixteen_sessions_fit() {
 #[test]
 fn guessing_locks_for_a_while_and_time_forgives() {
     let mut tpm = owned();
-    let mut guess = |tpm: &mut crate::Tpm12, secret| {
+    let guess = |tpm: &mut crate::Tpm12, secret| {
         let mut auth = oiap(tpm, secret);
         read_srk(tpm, &mut auth)
     };

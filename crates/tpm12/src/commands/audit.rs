@@ -8,7 +8,6 @@ use crate::dispatch::table::{self, ord};
 use crate::structs::key::{KEY_IDENTITY, KEY_LEGACY, KEY_SIGNING, SS_INFO, SS_SHA1};
 use crate::structs::{Digest, Nonce};
 use crate::tpm::Tpm;
-use crate::wire::Wire;
 use alloc::vec::Vec;
 use tpm_crypto::sha1;
 use tpm_wire::Writer;

@@ -144,7 +144,7 @@ impl Blob {
 
     /// The HMAC of the blob with an integrity of zeros.
     fn digest(&mut self, tpm: &Tpm) -> Digest {
-        let old = core::mem::replace(self.integrity_mut(), [0; 20]);
+        let old = core::mem::take(self.integrity_mut());
         let digest = match self {
             Self::Owner(blob) => tpm.blob_digest(blob),
             Self::Key(blob) => tpm.blob_digest(blob),

@@ -74,5 +74,6 @@ pub(crate) fn tpm_load_key(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
+pub(crate) mod asym;
 #[cfg(test)]
 mod tests;

@@ -52,7 +52,7 @@ pub(crate) fn tpm_make_identity(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
 }
 
 /// `TPM_SYMMETRIC_KEY` (part 2, section 10.8).
-struct SymmetricKey {
+pub(crate) struct SymmetricKey {
     algorithm: u32,
     scheme: u16,
     data: Zeroizing<Vec<u8>>,

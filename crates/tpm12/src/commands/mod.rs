@@ -26,3 +26,4 @@ pub(crate) mod startup;
 pub(crate) mod storage;
 pub(crate) mod timing;
 pub(crate) mod transport;
+pub(crate) mod vendor;

@@ -12,7 +12,7 @@ impl Tpm {
     pub(crate) fn init(&mut self) {
         // The dictionary attack defence must not be reset by a reboot.
         let lockout = core::mem::take(&mut self.volatile.lockout);
-        self.volatile = Volatile::fresh(&mut self.rng, self.now, Lockout { reset_used: false, ..lockout });
+        self.volatile = Volatile::fresh(&mut self.rng, self.volatile.now, Lockout { reset_used: false, ..lockout });
         self.hash = None;
     }
 
@@ -55,7 +55,8 @@ impl Tpm {
         let saved = self.permanent.saved_state.clone().ok_or(codes::FAIL)?;
         let saved = load_volatile(&saved).map_err(|_| codes::FAIL)?;
         let lockout = core::mem::take(&mut self.volatile.lockout);
-        self.volatile = Volatile { tick_nonce: self.rng.bytes(), tick_start: self.now, lockout, ..saved };
+        let now = self.volatile.now;
+        self.volatile = Volatile { tick_nonce: self.rng.bytes(), now, tick_start: now, lockout, ..saved };
         self.volatile.sessions.clear();
         self.volatile.transports.clear();
         self.volatile.exclusive = 0;

@@ -25,7 +25,7 @@ wire_struct! {
 impl Tpm {
     /// Microseconds since the start of the tick session.
     pub(crate) fn ticks(&self) -> CurrentTicks {
-        let ticks = self.now.saturating_sub(self.volatile.tick_start);
+        let ticks = self.volatile.now.saturating_sub(self.volatile.tick_start);
         CurrentTicks { tag: Tag, ticks, rate: 1, nonce: self.volatile.tick_nonce }
     }
 }

@@ -9,7 +9,7 @@ use crate::commands::crypto::sign_info;
 use crate::commands::eviction::RT_KEY;
 use crate::commands::timing::CurrentTicks;
 use crate::dispatch::table::{self, Command, ord};
-use crate::dispatch::{self, Outcome};
+use crate::dispatch::{self, Outcome, Supplies};
 use crate::structs::key::{ALG_AES128, ALG_MGF1, ES_SYM_CTR, KEY_LEGACY, KEY_SIGNING, KEY_STORAGE, SS_INFO, SS_SHA1};
 use crate::structs::{AuthData, Digest, Nonce};
 use crate::tpm::{KH_EK, KH_TRANSPORT, Tpm};
@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use tpm_crypto::{aes_ctr, ct_eq, mgf1_sha1, sha1};
 use tpm_wire::v12::TAG_RQU_COMMAND;
-use tpm_wire::{HEADER_SIZE, Reader, ResponseHeader, Writer};
+use tpm_wire::{HEADER_SIZE, Reader, ResponseHeader};
 use zeroize::Zeroizing;
 
 /// `TPM_TRANSPORT_ENCRYPT`.
@@ -295,9 +295,11 @@ pub(crate) fn tpm_execute_transport(tpm: &mut Tpm, call: &mut Call<'_>) -> Done 
         session.log_in(&h1, &keys);
     }
     let around = Wrapped { handle: session.handle, encrypted: session.has(ENCRYPT) };
-    let mut response = match dispatch::run(tpm, call.locality, &inner, call.new_key.take(), Some(around)) {
+    let supplies = Supplies { key: call.new_key.take(), parent_answer: call.parent_answer.take() };
+    let mut response = match dispatch::run(tpm, call.locality, &inner, supplies, Some(around)) {
         Outcome::Response(response) => response,
         Outcome::NeedsKey { bits, exponent } => return Err(Stop::NeedsKey { bits, exponent }),
+        Outcome::NeedsParent(quote) => return Err(Stop::NeedsParent(quote)),
     };
     let ticks = tpm.ticks();
     let data = response_data(parts.command, &response);

@@ -2,7 +2,7 @@
 
 pub(crate) mod table;
 
-use crate::call::{AUTH_IN_SIZE, AuthIn, Call, Stop, Wrapped};
+use crate::call::{AUTH_IN_SIZE, AuthIn, Call, ParentQuote, Stop, Wrapped};
 use crate::codes::{self, Code};
 use crate::commands::audit;
 use crate::structs::Digest;
@@ -22,6 +22,15 @@ pub(crate) enum Outcome {
     Response(Zeroizing<Vec<u8>>),
     /// Nowhere: it needs a new RSA key first.
     NeedsKey { bits: u32, exponent: u32 },
+    /// Nowhere: it needs a quote of the hardware TPM first.
+    NeedsParent(ParentQuote),
+}
+
+/// What was made for a command since it was tried before.
+#[derive(Default)]
+pub(crate) struct Supplies {
+    pub key: Option<RsaPrivate>,
+    pub parent_answer: Option<Vec<u8>>,
 }
 
 /// A response that is nothing but a return code.
@@ -30,16 +39,11 @@ pub(crate) fn error_response(code: Code) -> [u8; HEADER_SIZE] {
 }
 
 /// Executes a command, `wrapped` in a transport session or not.
-pub(crate) fn run(
-    tpm: &mut Tpm,
-    locality: u8,
-    packet: &[u8],
-    new_key: Option<RsaPrivate>,
-    wrapped: Option<Wrapped>,
-) -> Outcome {
-    match try_run(tpm, locality, packet, new_key, wrapped) {
+pub(crate) fn run(tpm: &mut Tpm, locality: u8, packet: &[u8], supplies: Supplies, wrapped: Option<Wrapped>) -> Outcome {
+    match try_run(tpm, locality, packet, supplies, wrapped) {
         Ok(response) => Outcome::Response(response),
         Err(Stop::NeedsKey { bits, exponent }) => Outcome::NeedsKey { bits, exponent },
+        Err(Stop::NeedsParent(quote)) => Outcome::NeedsParent(quote),
         Err(Stop::Error(code)) => Outcome::Response(Zeroizing::new(error_response(code).to_vec())),
     }
 }
@@ -48,7 +52,7 @@ fn try_run(
     tpm: &mut Tpm,
     locality: u8,
     packet: &[u8],
-    new_key: Option<RsaPrivate>,
+    supplies: Supplies,
     wrapped: Option<Wrapped>,
 ) -> Result<Zeroizing<Vec<u8>>, Stop> {
     if locality > 4 {
@@ -71,18 +75,16 @@ fn try_run(
         return Err(codes::BADTAG.into());
     }
     let mut call = parse(command, locality, body, auth_count, wrapped)?;
-    call.new_key = new_key;
+    (call.new_key, call.parent_answer) = (supplies.key, supplies.parent_answer);
     call.audited = tpm.permanent.audited.contains(&ordinal);
 
     let result = (command.handler)(tpm, &mut call);
-    if let Err(stop @ Stop::NeedsKey { .. }) = result {
-        return Err(stop);
-    }
+    let result = match result {
+        Ok(()) => Ok(()),
+        Err(Stop::Error(code)) => Err(code),
+        Err(interrupted) => return Err(interrupted),
+    };
     settle(tpm, command, &call);
-    let result = result.map_err(|stop| match stop {
-        Stop::Error(code) => code,
-        Stop::NeedsKey { .. } => codes::FAIL,
-    });
     match result.and_then(|()| respond(tpm, &call, auth_count)) {
         Ok(response) => Ok(response),
         Err(code) => {
@@ -157,6 +159,7 @@ fn parse<'a>(
         out_digest: None,
         out_handle: None,
         new_key: None,
+        parent_answer: None,
     })
 }
 

@@ -39,7 +39,7 @@ pub(crate) mod ord {
         CREATE_COUNTER = 0xdc, INCREMENT_COUNTER = 0xdd, READ_COUNTER = 0xde, RELEASE_COUNTER = 0xdf,
         RELEASE_COUNTER_OWNER = 0xe0, ESTABLISH_TRANSPORT = 0xe6, EXECUTE_TRANSPORT = 0xe7,
         RELEASE_TRANSPORT_SIGNED = 0xe8, GET_TICKS = 0xf1, TICK_STAMP_BLOB = 0xf2, TSC_PHYSICAL_PRESENCE = 0x4000_000a,
-        TSC_RESET_ESTABLISHMENT_BIT = 0x4000_000b,
+        TSC_RESET_ESTABLISHMENT_BIT = 0x4000_000b, DEEP_QUOTE = 0x2000_0016, PARENT_SIGN_EK = 0x2000_007c,
     }
 }
 
@@ -223,12 +223,20 @@ static COMMANDS: &[Command] = table! {
     OWNER_READ_PUBEK, deprecated::tpm_owner_read_pubek, NONE, A1, FULL;
     DISABLE_PUBEK_READ, deprecated::tpm_disable_pubek_read, NONE, A1, FULL;
     LOAD_KEY, deprecated::tpm_load_key, KEY, A0 | A1, FULL;
+    CHANGE_AUTH_ASYM_START, deprecated::asym::tpm_change_auth_asym_start, KEY, A0 | A1, FULL;
+    CHANGE_AUTH_ASYM_FINISH, deprecated::asym::tpm_change_auth_asym_finish, KEYS, A0 | A1, FULL;
+    DEEP_QUOTE, vendor::tpm_deep_quote, NONE, A1, FULL;
+    PARENT_SIGN_EK, vendor::tpm_parent_sign_ek, NONE, A1, FULL;
 };
 
 /// The row of an ordinal, if this TPM has the command.
 pub(crate) fn find(ordinal: u32, options: &Options) -> Option<&'static Command> {
-    let optional = (ord::CREATE_MAINTENANCE_ARCHIVE..=ord::READ_MANU_MAINT_PUB).contains(&ordinal);
-    if optional && !options.maintenance_commands {
+    let exists = match ordinal {
+        ord::CREATE_MAINTENANCE_ARCHIVE..=ord::READ_MANU_MAINT_PUB => options.maintenance_commands,
+        ord::DEEP_QUOTE | ord::PARENT_SIGN_EK => options.parent_quotes,
+        _ => true,
+    };
+    if !exists {
         return None;
     }
     COMMANDS.iter().find(|command| command.ordinal == ordinal)

@@ -42,7 +42,7 @@ wire_struct! {
     #[derive(Default)]
     pub(crate) struct Lockout {
         failures: u32,
-        /// When the last failure was counted or forgiven, microseconds of the owner's clock.
+        /// When the last failure was counted or forgiven, microseconds of the TPM's clock.
         counted_at: u64,
         /// Until when authorizations are refused.
         until: u64,
@@ -81,7 +81,9 @@ wire_struct! {
         deferred_physical_presence: u32,
         audit_digest: Digest,
         tick_nonce: Nonce,
-        /// The owner's clock at the start of the tick session, microseconds.
+        /// The TPM's clock, microseconds.
+        now: u64,
+        /// The same at the start of the tick session.
         tick_start: u64,
         lockout: Lockout,
     }
@@ -120,6 +122,7 @@ impl Volatile {
             deferred_physical_presence: 0,
             audit_digest: [0; 20],
             tick_nonce: rng.bytes(),
+            now,
             tick_start: now,
             lockout,
         }

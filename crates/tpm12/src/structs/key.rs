@@ -35,7 +35,6 @@ pub(crate) const KEY_BIND: u16 = 0x14;
 pub(crate) const KEY_LEGACY: u16 = 0x15;
 pub(crate) const KEY_MIGRATE: u16 = 0x16;
 
-pub(crate) const FLAG_REDIRECTION: u32 = 1;
 pub(crate) const FLAG_MIGRATABLE: u32 = 2;
 pub(crate) const FLAG_VOLATILE: u32 = 4;
 pub(crate) const FLAG_PCR_IGNORED_ON_READ: u32 = 8;

@@ -17,11 +17,6 @@ pub(crate) const ALL_LOCALITIES: u8 = 0x1f;
 pub(crate) struct Selection(Vec<u8>);
 
 impl Selection {
-    /// A map of three bytes with nothing selected.
-    pub(crate) fn none() -> Self {
-        Self(alloc::vec![0; PCR_COUNT / 8])
-    }
-
     /// The selected PCRs, lowest first.
     pub(crate) fn indices(&self) -> impl Iterator<Item = usize> + '_ {
         let bits = (0..self.0.len() * 8).filter(|i| self.0.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1));

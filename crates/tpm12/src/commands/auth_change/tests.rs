@@ -50,7 +50,7 @@ fn the_authorization_of_sealed_data_changes() {
 #[test]
 fn the_owners_and_the_root_keys_authorizations_change() {
     let mut tpm = owned();
-    let mut change = |tpm: &mut Tpm12, protocol: u16, kind: u16, owner| {
+    let change = |tpm: &mut Tpm12, protocol: u16, kind: u16, owner| {
         let mut auth = osap(tpm, 2, 0, owner);
         let enc = auth.encrypt(&NEW, false);
         let parameters: [&[u8]; 3] = [&protocol.to_be_bytes(), &enc, &kind.to_be_bytes()];

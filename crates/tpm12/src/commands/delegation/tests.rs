@@ -101,7 +101,7 @@ fn a_row_delegates_and_the_owner_pointer_makes_it_the_owner() {
     assert_eq!(table[..4], 15u32.to_be_bytes());
     assert_eq!(table[19 + 4..19 + 8], [0, 0, 0, 1]);
 
-    let mut point = |tpm: &mut Tpm12, kind: u16, row: u32| {
+    let point = |tpm: &mut Tpm12, kind: u16, row: u32| {
         send(tpm, ord::SET_OWNER_POINTER, &[&kind.to_be_bytes(), &row.to_be_bytes()]).err()
     };
     assert_eq!(point(&mut tpm, 8, 3), Some(2));

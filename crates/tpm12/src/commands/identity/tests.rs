@@ -44,7 +44,7 @@ fn an_identity_is_bound_to_its_label_and_activated_by_its_owner() {
         let inner = [&[0, 0x2b][..], &session_key, id, &pcr(locality)].concat();
         [&[0, 0x0c, 0, kind][..], &sized(&inner)].concat()
     };
-    let mut activate = |tpm: &mut Tpm12, plain: &[u8]| {
+    let activate = |tpm: &mut Tpm12, plain: &[u8]| {
         let blob = ek.encrypt_oaep(&mut rng(9), plain).unwrap();
         let (mut own, mut owner) = (oiap(tpm, KEY_AUTH), oiap(tpm, OWNER));
         call(tpm, ord::ACTIVATE_IDENTITY, &[handle], &[&sized(&blob)], &mut [&mut own, &mut owner])

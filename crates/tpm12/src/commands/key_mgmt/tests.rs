@@ -104,7 +104,7 @@ fn the_owner_keeps_a_key_across_starts() {
     let mut tpm = owned();
     let (handle, key) = new_key(&mut tpm, &signing_template(2, 512));
     let public = [&signing_template(2, 512)[11..35], &sized(&public_of(&key).modulus())].concat();
-    let mut control = |tpm: &mut Tpm12, public: &[u8], bit: u32, value: u8| {
+    let control = |tpm: &mut Tpm12, public: &[u8], bit: u32, value: u8| {
         let mut auth = oiap(tpm, OWNER);
         call(tpm, ord::KEY_CONTROL_OWNER, &[handle], &[public, &bit.to_be_bytes(), &[value]], &mut [&mut auth]).err()
     };

@@ -43,7 +43,8 @@ fn maintained(mut tpm: Tpm12) -> Tpm12 {
 }
 
 fn other() -> Tpm12 {
-    let mut tpm = Tpm12::load(fresh_state(), rng(201), Options { maintenance_commands: true }).unwrap();
+    let mut tpm =
+        Tpm12::load(fresh_state(), rng(201), Options { maintenance_commands: true, parent_quotes: false }).unwrap();
     tpm.startup(StartupType::Clear).unwrap();
     take_ownership(&mut tpm).unwrap();
     maintained(tpm)
@@ -107,7 +108,8 @@ fn a_tpm_is_carried_over_with_its_keys_and_sealed_data() {
         load_key(&mut to, SRK, OWNER, &key).unwrap();
         // And all of that is in the stored state.
         let state = commit(&mut to).unwrap();
-        let mut again = Tpm12::load(&state, rng(6), Options { maintenance_commands: true }).unwrap();
+        let mut again =
+            Tpm12::load(&state, rng(6), Options { maintenance_commands: true, parent_quotes: false }).unwrap();
         again.startup(StartupType::Clear).unwrap();
         load_key(&mut again, SRK, OWNER, &key).unwrap();
     }

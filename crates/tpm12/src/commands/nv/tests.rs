@@ -66,7 +66,7 @@ fn offsets_and_sizes_stay_within_the_area() {
     assert_eq!(write(&mut tpm, 0x1100, u32::MAX, &[0; 5]), Err(17));
     assert_eq!(read(&mut tpm, 0x1101, 0, 1), Err(2));
     assert_eq!(write(&mut tpm, 0x1101, 0, &[0]), Err(2));
-    assert_eq!(commit(&mut tpm).is_some(), true);
+    assert!(commit(&mut tpm).is_some());
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn localities_extend_and_reset_what_the_pc_client_specification_allows() {
         match (pcr, reset) {
             (16 | 23, _) => &[0, 1, 2, 3, 4],
             (17 | 18, false) => &[2, 3, 4],
-            (17 | 18 | 19, true) => &[4],
+            (17..=19, true) => &[4],
             (19, false) => &[2, 3],
             (20, false) => &[1, 2, 3],
             (20, true) => &[2, 4],

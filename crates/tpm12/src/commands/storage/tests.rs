@@ -194,7 +194,7 @@ fn keys_bound_to_pcrs_stop_working_when_they_change() {
     let info = [&[0, 6, 0, 0x1f, 0, 3, 0, 4, 0, 0, 3, 0, 4, 0][..], &[0; 20], &now].concat();
     let (handle, _) = new_key(&mut tpm, &template12(0x10, 0, 1, 2, 512, &info));
     let (readable, _) = new_key(&mut tpm, &template12(0x10, 8, 1, 2, 512, &info));
-    let mut get = |tpm: &mut Tpm12, handle| {
+    let get = |tpm: &mut Tpm12, handle| {
         let mut auth = oiap(tpm, KEY_AUTH);
         call(tpm, ord::GET_PUB_KEY, &[handle], &[], &mut [&mut auth]).err()
     };

@@ -33,3 +33,20 @@ fn a_stamp_signs_digest_and_time() {
     let mut auth = oiap(&mut tpm, SRK_AUTH);
     assert_eq!(call(&mut tpm, ord::TICK_STAMP_BLOB, &[SRK], &[&[9; 20], &[5; 20]], &mut [&mut auth]), Err(36));
 }
+
+#[test]
+fn a_restored_tpms_time_goes_on_where_it_was_saved() {
+    let ticks = |tpm: &mut crate::Tpm12| {
+        let out = send(tpm, ord::GET_TICKS, &[]).unwrap();
+        u64::from_be_bytes(out[2..10].try_into().unwrap())
+    };
+    let mut first = tpm();
+    first.set_time(5_000_000);
+    let saved = first.save_volatile();
+    let mut second = crate::testing::unstarted();
+    second.set_time(100);
+    second.restore_volatile(&saved).unwrap();
+    assert_eq!(ticks(&mut second), 5_000_000);
+    second.set_time(300);
+    assert_eq!(ticks(&mut second), 5_000_200);
+}
