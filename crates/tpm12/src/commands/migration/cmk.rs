@@ -161,10 +161,9 @@ pub(crate) fn tpm_cmk_create_blob(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
             }
         }
         MS_RESTRICT_APPROVE => {
-            let sig_ticket = Digest::from_bytes(&sig_ticket, codes::BAD_PARAMETER).map_err(|_| codes::BAD_PARAMETER)?;
+            let sig_ticket = Digest::from_bytes(&sig_ticket, codes::BAD_PARAM_SIZE)?;
             tpm.check_sig_ticket(&list, &restriction, &sig_ticket)?;
-            let restriction =
-                CmkAuth::from_bytes(&restriction, codes::BAD_PARAMETER).map_err(|_| codes::BAD_PARAMETER)?;
+            let restriction = CmkAuth::from_bytes(&restriction, codes::BAD_PARAM_SIZE)?;
             if restriction.destination != destination.key.digest() {
                 return Err(codes::MA_DESTINATION.into());
             }

@@ -144,7 +144,7 @@ fn it_migrates_where_its_selection_authority_says_and_nowhere_else() {
 
     // Without the ticket of this TPM, for another restriction, for another destination or source.
     assert_eq!(scene.create_blob(5, &destination, &restriction, &there).unwrap_err(), 92);
-    assert_eq!(scene.create_blob(5, &destination, &restriction, &ticket[1..]).unwrap_err(), 3);
+    assert_eq!(scene.create_blob(5, &destination, &restriction, &ticket[1..]).unwrap_err(), 25);
     let mut other = restriction.clone();
     other[59] ^= 1;
     assert_eq!(scene.create_blob(5, &destination, &other, &ticket).unwrap_err(), 92);
