@@ -18,7 +18,8 @@ use crate::xenbus::{self, Excerpt, KeyError, State};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use xen_abi::{DomId, StoreError, Xen};
+use core::time::Duration;
+use xen_abi::{DomId, Instant, StoreError, Xen};
 
 pub(super) enum Phase<X: Xen> {
     New,
@@ -50,11 +51,17 @@ pub(super) struct Front<X: Xen> {
     pub(super) look: bool,
     /// A reason to close this front end that came from the service.
     pub(super) refusal: Option<String>,
+    /// When own directory is to be removed, once the device has been taken away.
+    pub(super) remove_at: Option<Instant>,
     complaints: u32,
 }
 
 /// Complaints about one front end that are logged; a hostile one could go on for ever.
 const MAX_COMPLAINTS: u32 = 20;
+
+/// How long own directory shows state 6 before it is removed. libxl waits first for the state and then for the directory
+/// of a back end outside dom0 to go (10 s each), and complains when it is gone before the state was seen.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What is left of a front end after a look.
 #[derive(PartialEq, Eq)]
@@ -75,6 +82,7 @@ impl<X: Xen> Front<X> {
             written: None,
             look: true,
             refusal: None,
+            remove_at: None,
             complaints: 0,
         }
     }
@@ -153,7 +161,13 @@ impl<X: Xen> Front<X> {
 
     /// Looks at everything xenstore says about this front end and follows it. `in_use` are the UUIDs of the others. An error
     /// is xenstored's and worth another try.
-    pub(super) fn look(&mut self, shared: &mut Shared, xen: &mut X, in_use: &[[u8; 16]]) -> Result<Fate, StoreError> {
+    pub(super) fn look(
+        &mut self,
+        shared: &mut Shared,
+        xen: &mut X,
+        now: Instant,
+        in_use: &[[u8; 16]],
+    ) -> Result<Fate, StoreError> {
         let own_state = match xenbus::read_state(xen, &self.dir) {
             Err(KeyError::Missing) => return Ok(self.forget(shared, xen)),
             Err(KeyError::Store(error)) => return Err(error),
@@ -174,15 +188,15 @@ impl<X: Xen> Front<X> {
 
         let front_state = xenbus::read_state(xen, &identity.dir);
         if front_state == Err(KeyError::Missing) {
-            return Ok(self.bury(shared, xen));
+            return Ok(self.bury(shared, xen, now));
         }
-        let taken_away = xenbus::read_key(xen, &self.dir, "online").is_ok_and(|online| online == b"0")
+        let taken_away = self.remove_at.is_some()
+            || xenbus::read_key(xen, &self.dir, "online").is_ok_and(|online| online == b"0")
             || rewritten && own_state == Some(State::Closing);
         if taken_away {
             // libxl's state 5 has replaced ours, so that ours is to be written whatever it was.
             self.written = own_state;
-            self.enter(shared, xen, Phase::Closed { for_good: true })?;
-            return Ok(Fate::Stays);
+            return Ok(self.bury(shared, xen, now));
         }
         let reason = self.refusal.take().or_else(|| match self.phase {
             Phase::Closed { for_good: true } => None,
@@ -213,16 +227,20 @@ impl<X: Xen> Front<X> {
         Fate::Forgotten
     }
 
-    /// The front end's directory is gone: the domain was destroyed or the device detached. Outside dom0 it is the back end that
-    /// removes its own directory.
-    fn bury(&mut self, shared: &mut Shared, xen: &mut X) -> Fate {
+    /// The domain was destroyed or the device detached. Outside dom0 it is the back end that removes its own directory, when
+    /// libxl has had the time to see state 6 there.
+    fn bury(&mut self, shared: &mut Shared, xen: &mut X, now: Instant) -> Fate {
         if let Err(error) = self.enter(shared, xen, Phase::Closed { for_good: true }) {
             log::debug!(target: "tpmback", "cannot write {}/state: {error}", self.dir);
+        }
+        if now < *self.remove_at.get_or_insert(now + FAREWELL) {
+            return Fate::Stays;
         }
         match xen.remove(None, &self.dir) {
             Ok(()) | Err(StoreError::NoEntry) => self.forget(shared, xen),
             Err(error) => {
                 log::debug!(target: "tpmback", "cannot remove {}: {error}", self.dir);
+                self.remove_at = Some(now + FAREWELL);
                 Fate::Stays
             }
         }

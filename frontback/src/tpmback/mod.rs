@@ -242,7 +242,8 @@ impl<X: Xen> TpmBack<X> {
             while let Some(front) = self.fronts.get(index) {
                 index += 1;
                 let is_new = matches!(front.phase, Phase::New | Phase::Unusable);
-                if !front.look || is_new != newcomers {
+                let overdue = front.remove_at.is_some_and(|at| at <= now);
+                if !(front.look || overdue) || is_new != newcomers {
                     continue;
                 }
                 let others =
@@ -250,7 +251,9 @@ impl<X: Xen> TpmBack<X> {
                 let in_use: Vec<_> = others.filter_map(|(_, front)| Some(front.identity.as_ref()?.uuid)).collect();
                 let Some(front) = self.fronts.get_mut(index - 1) else { continue };
                 front.look = false;
-                match front.look(&mut self.shared, xen, &in_use) {
+                let was_live = front.is_live();
+                match front.look(&mut self.shared, xen, now, &in_use) {
+                    Ok(Fate::Stays) if was_live && !front.is_live() => self.look_at_unusable(),
                     Ok(Fate::Stays) => {}
                     Ok(Fate::Forgotten) => {
                         index -= 1;
@@ -327,6 +330,9 @@ impl<X: Xen> Driver<X> for TpmBack<X> {
     fn deadline(&self) -> Option<Instant> {
         let signal_due = || self.fronts.iter().filter_map(Front::connection).any(Connection::signal_due);
         let look_due = || self.retry_at.is_none() && self.fronts.iter().any(|front| front.look);
-        if self.more_events || signal_due() || look_due() { Some(Instant::from_millis(0)) } else { self.retry_at }
+        if self.more_events || signal_due() || look_due() {
+            return Some(Instant::from_millis(0));
+        }
+        self.fronts.iter().filter_map(|front| front.remove_at).chain(self.retry_at).min()
     }
 }

@@ -18,6 +18,7 @@ struct Rig {
     machine: Machine,
     domain: FakeDomain,
     back: TpmBack<FakeDomain>,
+    now: Instant,
 }
 
 impl Rig {
@@ -25,22 +26,30 @@ impl Rig {
         test_log::start();
         let machine = Machine::new();
         let domain = machine.domain(BACK);
-        Self { machine, domain, back: TpmBack::new(ERROR) }
+        Self { machine, domain, back: TpmBack::new(ERROR), now: Instant::from_millis(1000) }
     }
 
     fn step(&mut self) {
-        self.back.step(&mut self.domain, Instant::from_millis(1000));
+        self.back.step(&mut self.domain, self.now);
     }
 
     /// Steps until there is nothing to do, which must come soon.
     fn settle(&mut self) {
         for _ in 0..50 {
             self.step();
-            if !self.machine.has_work(BACK) && self.back.deadline().is_none() {
+            if !self.machine.has_work(BACK) && self.back.deadline().is_none_or(|at| at > self.now) {
                 return;
             }
         }
         panic!("the back end does not come to rest");
+    }
+
+    /// Until the directory of a device that was taken away is removed.
+    fn settle_later(&mut self) {
+        self.settle();
+        self.now = self.back.deadline().expect("something to do later");
+        self.settle();
+        assert_eq!(self.back.deadline(), None);
     }
 
     fn attach(&mut self, guest: u16, uuid: &str) -> LinuxTpmFront {
