@@ -14,14 +14,13 @@ note() {
     echo "[$up] $*"
 }
 
-# Ends the script with the last lines of all consoles.
+# Ends the script (or the scenario) with the last lines of the consoles of all domains there are.
 die() {
     note "FAILED: $*"
-    local log
-    for log in "$VTPM_LOGS"/console/*.log; do
-        [ -e "$log" ] || continue
-        echo "--- the end of ${log##*/}"
-        tail -n 25 "$log" | tr -d '\r'
+    local name
+    for name in $(xl list | awk 'NR > 2 { print $1 }'); do
+        echo "--- the end of the console of $name"
+        console "$name" | tail -n 8
     done
     xl list
     exit 1
@@ -186,7 +185,19 @@ guest_run() {
     guest_answer "$1" "$id" "$3"
 }
 
-# scenario TITLE FUNCTION: runs one scenario in a shell of its own and says how it went.
+# need_manager, need_vtpm NAME, need_guest NAME: start what does not run yet.
+need_manager() { domain_lives vtpmmgr || manager_up; }
+need_vtpm() {
+    need_manager
+    domain_lives "vtpm-$1" || vtpm_up "$1"
+}
+need_guest() {
+    need_vtpm "$1"
+    domain_lives "$1" || guest_up "$1"
+}
+
+# scenario TITLE FUNCTION: runs one scenario in a shell of its own and says how it went. After a failure no domain is left,
+# so that the next scenario starts what it needs.
 scenario() {
     note "$1"
     if ( "$2" ) >"$RIG/scenario.log" 2>&1; then
@@ -195,6 +206,12 @@ scenario() {
     else
         sed 's/^/    /' "$RIG/scenario.log"
         echo "FAILED $1"
+        local name
+        for name in $(xl list | awk 'NR > 2 && $1 != "vtpmmgr" && $1 !~ /^vtpm-/ { print $1 }') \
+            $(xl list | awk '$1 ~ /^vtpm-/ { print $1 }') vtpmmgr; do
+            xl unpause "$name" 2>/dev/null
+            destroy "$name" >/dev/null 2>&1
+        done
     fi
 }
 
