@@ -7,14 +7,13 @@ use crate::codes;
 use crate::structs::AuthData;
 use crate::tpm::Tpm;
 
-/// `TPM_SetOwnerInstall` (section 5.1).
+/// `TPM_SetOwnerInstall` (section 5.1). Where there is an owner it succeeds at once and changes nothing (action 1).
 pub(crate) fn tpm_set_owner_install(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     let state: bool = call.only()?;
-    if tpm.permanent.has_owner() {
-        return Err(codes::OWNER_SET.into());
+    if !tpm.permanent.has_owner() {
+        tpm.need_physical_presence()?;
+        tpm.permanent.edit().flags.ownership = state;
     }
-    tpm.need_physical_presence()?;
-    tpm.permanent.edit().flags.ownership = state;
     Ok(())
 }
 

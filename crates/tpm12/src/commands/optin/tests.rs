@@ -50,5 +50,14 @@ fn the_owner_disables_and_enables() {
     assert_eq!(send(&mut tpm, ord::GET_RANDOM, &[&[0, 0, 0, 1]]), Err(7));
     assert_eq!(call(&mut tpm, ord::OWNER_SET_DISABLE, &[], &[&[0]], &mut [&mut auth]), OK);
     assert!(send(&mut tpm, ord::GET_RANDOM, &[&[0, 0, 0, 1]]).is_ok());
-    assert_eq!(send(&mut tpm, ord::SET_OWNER_INSTALL, &[&[0]]), Err(20));
+}
+
+#[test]
+fn with_an_owner_the_install_flag_stays() {
+    let mut tpm = owned();
+    let flags: [&[u8]; 3] = [&[0, 0, 0, 4], &[0, 0, 0, 4], &[0, 0, 1, 8]];
+    let before = send(&mut tpm, ord::GET_CAPABILITY, &flags).unwrap();
+    assert_eq!(send(&mut tpm, ord::SET_OWNER_INSTALL, &[&[0]]), OK);
+    assert_eq!(send(&mut tpm, ord::GET_CAPABILITY, &flags), Ok(before));
+    assert_eq!(send(&mut tpm, ord::SET_OWNER_INSTALL, &[&[2]]), Err(3));
 }
