@@ -1,7 +1,7 @@
 use crate::Tpm12;
 use crate::dispatch::table::ord;
 use crate::testing::client::*;
-use crate::testing::{fresh_state, owned, rng, send, stranger, tpm};
+use crate::testing::{finish, fresh_state, owned, rng, send, stranger, tpm};
 use crate::{Options, StartupType};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -158,7 +158,8 @@ fn full_join(tpm: &mut Tpm12, issuer: &Issuer) -> Credential {
     check_proof(issuer, &u, &t, &c, [&s0, &s1, &s2, &s3]);
     check_name(issuer, &e, &e1, &c, &s0, &s1);
 
-    let (u2, u3) = ([0x22; 128], [&[0; 30][..], &[0x33; 162]].concat());
+    // The sum with the TPM's part is longer than v0: the rest is carried over into v1.
+    let (u2, u3) = ([0xff; 128], [&[0; 30][..], &[0x33; 162]].concat());
     let (v0, v1) = (run.stage(22, &u2, &[]).unwrap(), run.stage(23, &u3, &[]).unwrap());
     let kept = run.stage(24, &[], &[]).unwrap();
     assert_eq!(run.stage(24, &[], &[]), Err(88), "the session is over");
@@ -194,9 +195,8 @@ fn full_sign(tpm: &mut Tpm12, issuer: &Issuer, credential: &Credential, selector
     let e1 = run.stage(8, &issuer.gamma, &[]).unwrap();
     let nonce = run.stage(9, &[0x55; 20], &[]).unwrap();
     let c = run.stage(10, &[selector], message).unwrap();
-    if selector == 1 {
-        assert_eq!(c, sha1(&[&sha1(&[&[0x55; 20], &nonce]), &[1], message]));
-    }
+    let signed = if selector == 1 { message.to_vec() } else { modulus(run.tpm, message) };
+    assert_eq!(c, sha1(&[&sha1(&[&[0x55; 20], &nonce]), &[selector], &signed]));
     let (s0, s1) = (run.stage(11, &[], &[]).unwrap(), run.stage(12, &[], &[]).unwrap());
     let s2 = run.stage(13, &credential.v0, &[]).unwrap();
     assert_eq!(run.stage(14, &credential.v0, &[]), Ok(vec![]));
@@ -207,18 +207,33 @@ fn full_sign(tpm: &mut Tpm12, issuer: &Issuer, credential: &Credential, selector
     e
 }
 
+/// The modulus of a loaded key.
+fn modulus(tpm: &mut Tpm12, handle: &[u8]) -> Vec<u8> {
+    let handle = u32::from_be_bytes(handle.try_into().unwrap());
+    let mut auth = oiap(tpm, KEY_AUTH);
+    public_of(&call(tpm, ord::GET_PUB_KEY, &[handle], &[], &mut [&mut auth]).unwrap()).modulus()
+}
+
 #[test]
 fn a_tpm_joins_and_signs_and_both_proofs_verify() {
     let (mut tpm, issuer) = (owned(), issuer());
     let credential = full_join(&mut tpm, issuer);
     let e = full_sign(&mut tpm, issuer, &credential, 1, &[0x11; 20]);
     assert_eq!(e, credential.e, "one name for one base");
-    // The same issuer, root and count give the same secret for ever; another TPM has another one.
+    // The same issuer, root and count give the same secret for ever.
     assert_eq!(full_join(&mut tpm, issuer).e, credential.e);
     let mut other = Tpm12::load(fresh_state(), rng(3), Options::default()).unwrap();
     other.startup(StartupType::Clear).unwrap();
     take_ownership(&mut other).unwrap();
     assert_eq!(full_join(&mut other, issuer).e, credential.e, "an owner's change keeps the secret");
+    let mut another = finish(Tpm12::manufacture(rng(31), Options::default()));
+    another.startup(StartupType::Clear).unwrap();
+    take_ownership(&mut another).unwrap();
+    let theirs = full_join(&mut another, issuer);
+    assert_ne!(theirs.e, credential.e, "another TPM has another secret");
+    let mut run = sign(&mut another);
+    run.start(&issuer.settings).unwrap();
+    assert_eq!(run.stage(1, &credential.tpm, &[]), Err(81), "and opens no blobs of this one");
 }
 
 #[test]

@@ -51,7 +51,11 @@ fn other() -> Tpm12 {
 }
 
 fn by_owner(tpm: &mut Tpm12, ordinal: u32, parameters: &[&[u8]]) -> Result<Vec<u8>, u32> {
-    let mut owner = oiap(tpm, OWNER);
+    by(tpm, OWNER, ordinal, parameters)
+}
+
+fn by(tpm: &mut Tpm12, secret: [u8; 20], ordinal: u32, parameters: &[&[u8]]) -> Result<Vec<u8>, u32> {
+    let mut owner = oiap(tpm, secret);
     call(tpm, ordinal, &[], parameters, &mut [&mut owner])
 }
 
@@ -181,4 +185,68 @@ fn not_before_the_start_nor_while_disabled() {
         assert_eq!(send(&mut cold, ordinal, &[]), Err(38));
         assert_eq!(send(&mut disabled, ordinal, &[]), Err(7));
     }
+}
+
+/// An archive of the maintainer's own making, for the storage root key of `tpm`: its key is the maintainer's.
+fn forged(tpm: &mut Tpm12, payload: u8, usage: u16, flags: u32) -> (Vec<u8>, Vec<u8>) {
+    let scheme = if usage == 0x11 { (3, 1) } else { (1, 2) };
+    let template = template(usage, flags, 1, scheme.0, scheme.1, 2048);
+    let public = [&template[..template.len() - 8], &sized(&maintainer().public().modulus())].concat();
+    let prime = sized(&maintainer().prime());
+    let (mut seed, part) = (prime[..20].to_vec(), &prime[20..]);
+    let mut block = [&OWNER[..], &[1, payload], &[0x99; 20], &sha1(&[&public]), &sized(part)].concat();
+    mgf1_sha1(&[&seed], &mut block);
+    mgf1_sha1(&[&block], &mut seed);
+    let mut plain = [seed, block].concat();
+    mgf1_sha1(&[&OWNER], &mut plain);
+    let target = tpm_crypto::rsa::RsaPublic::new(&srk_modulus(tpm), DEFAULT_EXPONENT).unwrap();
+    let archive = [public, sized(&target.encrypt_oaep(&mut rng(2), &plain).unwrap())].concat();
+    let signature = maintainer().sign_pkcs1_sha1(&mut rng(3), &sha1(&[&archive])).unwrap();
+    (archive, signature)
+}
+
+#[test]
+fn an_archive_holds_a_storage_root_key_and_nothing_else() {
+    let mut tpm = maintained(owned());
+    for (payload, usage, flags, code) in [(3, 0x11, 0, 41), (1, 0x11, 0, 41), (4, 0x11, 2, 36), (4, 0x10, 0, 36)] {
+        let (archive, signature) = forged(&mut tpm, payload, usage, flags);
+        assert_eq!(load(&mut tpm, &archive, &signature, &[]), Err(code));
+    }
+    let (handle, _) = new_key(&mut tpm, &signing_template(2, 512));
+    let (archive, signature) = forged(&mut tpm, 4, 0x11, 0);
+    load(&mut tpm, &archive, &signature, &[]).unwrap();
+    assert_eq!(srk_modulus(&mut tpm), maintainer().public().modulus());
+    assert_eq!(
+        send(&mut tpm, ord::GET_PUB_KEY, &[&handle.to_be_bytes()]),
+        Err(12),
+        "everything of the old owner is gone"
+    );
+    assert_eq!(send(&mut tpm, ord::READ_PUBEK, &[&[0; 20]]), Err(8));
+}
+
+#[test]
+fn with_a_random_mask_the_owner_comes_along() {
+    let (mut from, mut to) = (maintained(owned()), other());
+    let new: [u8; 20] = [0x21; 20];
+    let mut auth = osap(&mut from, 2, 0x4000_0001, OWNER);
+    let encrypted = auth.encrypt(&new, false);
+    call(&mut from, ord::CHANGE_AUTH_OWNER, &[], &[&[0, 4], &encrypted, &[0, 2]], &mut [&mut auth]).unwrap();
+    let out = by(&mut from, new, ord::CREATE_MAINTENANCE_ARCHIVE, &[&[1]]).unwrap();
+    let (random, archive) = (&out[4..202], &out[206..]);
+    let (archive, signature) = hand_over(archive, random, &mut to);
+    load(&mut to, &archive, &signature, random).unwrap();
+    assert_eq!(by_owner(&mut to, ord::KILL_MAINTENANCE_FEATURE, &[]), Err(1));
+    by(&mut to, new, ord::KILL_MAINTENANCE_FEATURE, &[]).unwrap();
+}
+
+#[test]
+fn the_flags_tell_that_maintenance_was_done() {
+    let mut tpm = maintained(owned());
+    let done = |tpm: &mut Tpm12| {
+        let out = send(tpm, ord::GET_CAPABILITY, &[&[0, 0, 0, 4], &sized(&[0, 0, 1, 8])]).unwrap();
+        out[4 + 2 + 18]
+    };
+    assert_eq!(done(&mut tpm), 0);
+    create(&mut tpm, 0);
+    assert_eq!(done(&mut tpm), 1);
 }

@@ -7,8 +7,8 @@ use crate::codes::{self, Code};
 use crate::commands::storage::set_creation;
 use crate::structs::Digest;
 use crate::structs::key::{
-    ALG_RSA, ES_NONE, ES_RSAESOAEP, FLAG_MIGRATABLE, FLAG_MIGRATE_AUTHORITY, KEY_AUTHCHANGE, KEY_IDENTITY, Key,
-    KeyBlob, PT_CMK_MIGRATE, PT_MIGRATE_EXTERNAL, PT_MIGRATE_RESTRICTED, PubKey, SS_INFO, SS_NONE, SS_SHA1,
+    ALG_RSA, ES_NONE, FLAG_MIGRATABLE, FLAG_MIGRATE_AUTHORITY, KEY_AUTHCHANGE, KEY_IDENTITY, Key, KeyBlob,
+    PT_CMK_MIGRATE, PT_MIGRATE_EXTERNAL, PT_MIGRATE_RESTRICTED, PubKey, SS_INFO, SS_NONE, SS_SHA1,
 };
 use crate::structs::migration::{
     CmkAuth, CmkMaApproval, CmkSigTicket, MS_RESTRICT_APPROVE, MS_RESTRICT_MIGRATE, MigrationKeyAuth, MsaComposite,
@@ -143,17 +143,11 @@ pub(crate) fn tpm_cmk_create_blob(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     }
     match kind {
         MS_RESTRICT_MIGRATE => {
-            let parms = &destination.key.parms;
             if !list.0.contains(&destination.key.digest()) {
                 return Err(codes::MA_TICKET_SIGNATURE.into());
             }
-            if parms.algorithm != ALG_RSA {
-                return Err(codes::BAD_KEY_PROPERTY.into());
-            }
-            if parms.enc_scheme != ES_RSAESOAEP {
-                return Err(codes::INAPPROPRIATE_ENC.into());
-            }
-            if parms.sig_scheme != SS_NONE {
+            // `TPM_AuthorizeMigrationKey` has seen to algorithm and encryption scheme.
+            if destination.key.parms.sig_scheme != SS_NONE {
                 return Err(codes::INVALID_KEYUSAGE.into());
             }
             if !restriction.is_empty() || !sig_ticket.is_empty() {

@@ -74,6 +74,21 @@ fn convert(tpm: &mut Tpm12, data: &[u8], random: &[u8]) -> Result<Vec<u8>, u32> 
     call(tpm, ord::CONVERT_MIGRATION_BLOB, &[SRK], &[&sized(data), &sized(random)], &mut [&mut parent])
 }
 
+/// The OAEP encoding of [`outside`]'s private part as a TPM sends it away, without a mask and not yet encrypted.
+pub(super) fn encoded(payload: u8, public: &[u8], label: &[u8; 20]) -> Vec<u8> {
+    let prime = sized(&outside().prime());
+    let (mut seed, part) = (prime[..20].to_vec(), &prime[20..]);
+    let mut block = [&label[..], &[1, payload], &KEY_AUTH, &sha1(&[public]), &sized(part)].concat();
+    mgf1_sha1(&[&seed], &mut block);
+    mgf1_sha1(&[&block], &mut seed);
+    [seed, block].concat()
+}
+
+/// A key blob of [`outside`] without its encrypted part.
+pub(super) fn outside_blob(template: &[u8]) -> Vec<u8> {
+    [&template[..template.len() - 8], &sized(&outside().public().modulus())].concat()
+}
+
 /// Loads a signing key of [`KEY_AUTH`] and verifies a signature it makes.
 pub(super) fn check_signing(tpm: &mut Tpm12, key: &[u8]) {
     let handle = load_key(tpm, SRK, SRK_AUTH, key).unwrap();
@@ -239,6 +254,22 @@ fn converting_refuses_what_no_tpm_has_sent() {
     let parameters: [&[u8]; 2] = [&sized(&data), &sized(&random)];
     assert_eq!(call(&mut to, ord::CONVERT_MIGRATION_BLOB, &[SRK], &parameters, &mut [&mut auth]), Err(1));
     assert!(convert(&mut to, &data, &random).is_ok());
+}
+
+#[test]
+fn a_blob_of_another_program_converts_and_only_one_that_is_for_migration() {
+    let mut tpm = owned();
+    let srk = public_of(&srk_pub(&mut tpm));
+    let blob = outside_blob(&template(0x10, 2, 1, 1, 2, 2048));
+    let mut converted = |payload: u8| {
+        let cipher = srk.encrypt_oaep(&mut rng(8), &encoded(payload, &blob, &MIGRATION_AUTH)).unwrap();
+        convert(&mut tpm, &cipher, &[0; 198])
+    };
+    for payload in [0, 1, 4, 6, 7, 8] {
+        assert_eq!(converted(payload), Err(41));
+    }
+    let key = [&blob[..], &converted(3).unwrap()].concat();
+    check_signing(&mut tpm, &key);
 }
 
 #[test]

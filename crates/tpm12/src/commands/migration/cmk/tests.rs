@@ -252,3 +252,67 @@ fn restrictions_are_kept_and_told() {
     let mut wrong = oiap(&mut tpm, SRK_AUTH);
     assert_eq!(call(&mut tpm, ord::CMK_SET_RESTRICTIONS, &[], &[&[0; 4]], &mut [&mut wrong]), Err(1));
 }
+
+#[test]
+fn a_blob_of_another_program_converts_only_as_what_it_was_made_for() {
+    let mut tpm = owned();
+    let (own_pub, signer_pub) = (srk_pub(&mut tpm), pubkey(&outside().public().modulus(), 1, 2));
+    let list = [&1u32.to_be_bytes()[..], &sha1(&[&signer_pub])].concat();
+    let (movable, _) = new_key(&mut tpm, &storage_template(2));
+    let mut auth = oiap(&mut tpm, KEY_AUTH);
+    let movable_pub = call(&mut tpm, ord::GET_PUB_KEY, &[movable], &[], &mut [&mut auth]).unwrap();
+    // The key that moves is the signer's own.
+    let mut convert = |parent: u32, flags: u32, payload: u8| -> Result<Vec<u8>, u32> {
+        let (secret, parent_pub) = if parent == SRK { (SRK_AUTH, &own_pub) } else { (KEY_AUTH, &movable_pub) };
+        let blob = outside_blob(&template12(0x10, flags, 1, 2, 2048, &[]));
+        let source = sha1(&[&signer_pub]);
+        let label = sha1(&[&sha1(&[&list]), &source]);
+        let cipher = public_of(parent_pub).encrypt_oaep(&mut rng(8), &encoded(payload, &blob, &label)).unwrap();
+        let restriction = [sha1(&[&signer_pub]), sha1(&[parent_pub]), source].concat();
+        let signature = outside().sign_pkcs1_sha1(&mut rng(3), &sha1(&[&restriction])).unwrap();
+        let ticket = sig_ticket(&mut tpm, &signer_pub, &restriction, &signature).unwrap();
+        let migrated = [&blob[..], &sized(&cipher)].concat();
+        let mut auth = oiap(&mut tpm, secret);
+        let parameters: [&[u8]; 5] = [&restriction, &ticket, &migrated, &sized(&list), &sized(&[0; 198])];
+        let out = call(&mut tpm, ord::CMK_CONVERT_MIGRATION, &[parent], &parameters, &mut [&mut auth])?;
+        Ok([blob, out].concat())
+    };
+    for payload in [1, 3, 6, 7] {
+        assert_eq!(convert(SRK, 0x12, payload), Err(41));
+    }
+    for flags in [0, 2, 0x10] {
+        assert_eq!(convert(SRK, flags, 8), Err(36));
+    }
+    assert_eq!(convert(movable, 0x12, 8), Err(36), "a parent that may leave");
+    let key = convert(SRK, 0x12, 8).unwrap();
+    check_signing(&mut tpm, &key);
+}
+
+#[test]
+fn parents_that_may_leave_have_no_certified_keys() {
+    let mut scene = scene();
+    let (movable, _) = new_key(&mut scene.tpm, &storage_template(2));
+    let destination = authorize_destination(&mut scene.tpm, 4, &scene.authority_pub).unwrap();
+    let (list, source) = (sized(&scene.list), scene.source);
+    let parameters: [&[u8]; 7] = [&[0, 4], &destination, &source, &list, &[0; 4], &[0; 4], enc_part(&scene.key)];
+    let mut auth = oiap(&mut scene.tpm, KEY_AUTH);
+    assert_eq!(call(&mut scene.tpm, ord::CMK_CREATE_BLOB, &[movable], &parameters, &mut [&mut auth]), Err(36));
+    let approval = approve(&mut scene.tpm, &scene.list);
+    let mut auth = osap(&mut scene.tpm, 1, movable, KEY_AUTH);
+    let template = template12(0x10, 0x12, 1, 2, 512, &[]);
+    let parameters: [&[u8]; 4] = [&[0; 20], &template, &approval, &sha1(&[&scene.list])];
+    assert_eq!(call(&mut scene.tpm, ord::CMK_CREATE_KEY, &[movable], &parameters, &mut [&mut auth]), Err(36));
+}
+
+#[test]
+fn an_authority_that_signs_is_no_destination() {
+    let mut scene = scene();
+    let signing = pubkey(&outside().public().modulus(), 3, 2);
+    scene.list = [&1u32.to_be_bytes()[..], &sha1(&[&signing])].concat();
+    let approval = approve(&mut scene.tpm, &scene.list);
+    let template = template12(0x10, 0x12, 1, 2, 1024, &[]);
+    scene.key = create(&mut scene.tpm, &template, &approval, &scene.list.clone()).unwrap();
+    scene.source = sha1(&[&pubkey(&public_of(&scene.key).modulus(), 1, 2)]);
+    let destination = authorize_destination(&mut scene.tpm, 4, &signing).unwrap();
+    assert_eq!(scene.create_blob(4, &destination, &[], &[]).unwrap_err(), 36);
+}
