@@ -62,7 +62,11 @@ fn read_key(folder: &Path, vault_exists: bool) -> Result<VaultKey> {
     match open(&path, false) {
         Ok(mut file) => {
             let length = file.metadata()?.len();
-            ensure!(length == KEY_SIZE as u64, "{} has {length} bytes, not {KEY_SIZE}: put the right key back", path.display());
+            ensure!(
+                length == KEY_SIZE as u64,
+                "{} has {length} bytes, not {KEY_SIZE}: put the right key back",
+                path.display()
+            );
             file.read_exact(&mut bytes[..]).with_context(|| format!("cannot read {}", path.display()))?;
         }
         Err(error) if not_found(&error) => {
@@ -71,7 +75,8 @@ fn read_key(folder: &Path, vault_exists: bool) -> Result<VaultKey> {
                 "{} is missing, and there is a vault that needs it: put the key back, or take an empty folder for a new TPM",
                 path.display()
             );
-            getrandom::fill(&mut bytes[..]).map_err(|error| anyhow::anyhow!("the kernel gives no random bytes: {error}"))?;
+            getrandom::fill(&mut bytes[..])
+                .map_err(|error| anyhow::anyhow!("the kernel gives no random bytes: {error}"))?;
             write_key(folder, &path, &bytes)?;
         }
         Err(error) => return Err(error),

@@ -154,7 +154,8 @@ impl SocketOptions {
     fn run(self) -> Result<()> {
         let state = pairs(&self.tpmstate, &["dir"]).context("--tpmstate")?;
         let folder = PathBuf::from(value(&state, "dir").context("--tpmstate needs dir=")?);
-        let log = self.log.as_deref().map_or(Ok(Vec::new()), |text| pairs(text, &["level", "file"])).context("--log")?;
+        let log =
+            self.log.as_deref().map_or(Ok(Vec::new()), |text| pairs(text, &["level", "file"])).context("--log")?;
         let level = value(&log, "level").unwrap_or("1");
         let level = match level.parse::<u32>().with_context(|| format!("--log: level `{level}` is not a number"))? {
             0 => LevelFilter::Error,

@@ -159,11 +159,9 @@ fn a_second_program_and_a_lost_key_are_refused_and_nothing_changes() {
 
     let vault = folder.state().join("tpm.vault");
     let before = std::fs::read(&vault).unwrap();
-    for (damage, message) in [
-        (None, "vault.key is missing"),
-        (Some(&[1; 31][..]), "has 31 bytes, not 32"),
-        (Some(&[1; 32][..]), "key"),
-    ] {
+    for (damage, message) in
+        [(None, "vault.key is missing"), (Some(&[1; 31][..]), "has 31 bytes, not 32"), (Some(&[1; 32][..]), "key")]
+    {
         let key = folder.state().join("vault.key");
         match damage {
             None => std::fs::remove_file(&key).unwrap(),
