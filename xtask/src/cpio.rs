@@ -117,3 +117,27 @@ fn pad(out: &mut impl Write, written: usize) -> io::Result<()> {
     let missing = written.next_multiple_of(4) - written;
     out.write_all([0u8; 3].get(..missing).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_is_laid_out_as_linux_reads_it() {
+        let mut tree = Tree::default();
+        tree.file("a/b", 0o755, "hello");
+        tree.link("c", "a/b");
+        assert!(tree.has("a") && tree.has("/a/b") && !tree.has("d"));
+        let mut out = Vec::new();
+        tree.write(&mut out).unwrap();
+        assert_eq!(out.len() % 4, 0);
+        let text = String::from_utf8(out).unwrap();
+        // The folder comes before what is in it. A header has 110 bytes; name and content are padded to 4.
+        let names: Vec<&str> = text.split("070701").skip(1).map(|entry| entry.get(104..).unwrap()).collect();
+        assert_eq!(names, ["a\0", "a/b\0\0\0hello\0\0\0", "c\0a/b\0", "TRAILER!!!\0\0\0\0"]);
+        let file = text.split("070701").nth(2).unwrap();
+        assert_eq!(file.get(8..16), Some("000081ed"), "a regular file, mode 755");
+        assert_eq!(file.get(48..56), Some("00000005"), "its size");
+        assert_eq!(file.get(88..96), Some("00000004"), "the length of its name with the final zero");
+    }
+}

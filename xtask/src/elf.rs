@@ -103,3 +103,42 @@ pub fn bzimage_payload(file: &[u8]) -> Result<&[u8]> {
     }
     find().context("damaged bzImage")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_program_wants_the_c_library() {
+        let file = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(libraries(&file).unwrap().iter().any(|name| name == "libc.so.6"));
+        // Cut off anywhere in its tables: an error or nothing, never a panic.
+        for length in (0..4096).step_by(7) {
+            let _ = libraries(file.get(..length).unwrap());
+        }
+        assert_eq!(libraries(b"#!/bin/sh\n").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn module_notes_are_read() {
+        assert_eq!(
+            module_depends(b"license=GPL\0depends=virtio,virtio_ring\0retpoline=Y\0"),
+            ["virtio", "virtio_ring"]
+        );
+        assert_eq!(module_depends(b"license=GPL\0depends=\0"), Vec::<String>::new());
+        assert_eq!(module_depends(b""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_payload_of_a_bzimage_is_found() {
+        let mut image = vec![0; 4096];
+        image[0x1f1] = 1;
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x248] = 16;
+        image[0x24c] = 3;
+        image[1040..1043].copy_from_slice(b"xyz");
+        assert_eq!(bzimage_payload(&image).unwrap(), b"xyz");
+        assert!(bzimage_payload(image.get(..1042).unwrap()).is_err());
+        assert!(bzimage_payload(b"MZ").is_err());
+    }
+}

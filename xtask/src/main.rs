@@ -5,6 +5,7 @@ mod build;
 mod cpio;
 mod debian;
 mod elf;
+mod fuzz;
 mod initrd;
 mod packages;
 mod paths;
@@ -79,6 +80,14 @@ enum Sub {
     },
     /// Check format, clippy, and the design's rules on dependencies, unsafe code and links
     Tidy,
+    /// Search for inputs that a fuzz target fails on (all targets one after another, or one)
+    Fuzz {
+        /// The target's name: a program of fuzz/Cargo.toml
+        target: Option<String>,
+        /// How long to search, for each target
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        seconds: u64,
+    },
     /// Measure sizes and speeds and print them
     Bench,
 }
@@ -123,6 +132,10 @@ fn work(command: Sub) -> Result<ExitCode> {
             let tally = tidy::run(&paths)?;
             println!("tidy: {} passed, {} failed", tally.passed, tally.failed);
             Ok(code(tally.failed == 0))
+        }
+        Sub::Fuzz { target, seconds } => {
+            fuzz::run(&paths, target.as_deref(), seconds)?;
+            Ok(ExitCode::SUCCESS)
         }
         Sub::Bench => {
             bench::run(&paths)?;

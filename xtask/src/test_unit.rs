@@ -1,20 +1,30 @@
-//! `cargo xtask test unit`: the host tests of all packages.
+//! `cargo xtask test unit`: the host tests of all packages, and the kept inputs of the fuzz targets.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::fuzz;
 use crate::paths::Paths;
 use crate::test_tis::Tally;
 use crate::ui::say;
 
-/// Runs `cargo test` for the workspace, shows failures as they come, and counts.
+/// Runs `cargo test` for the workspace and for the fuzz targets, shows failures as they come, and counts.
 pub fn run(paths: &Paths) -> Result<Tally> {
     say("==> Building and running the host tests");
-    let mut child = Command::new("timeout")
-        .args(["--kill-after=10", "2400", "cargo", "test", "--workspace", "--no-fail-fast", "--quiet"])
-        .current_dir(&paths.root)
+    let mut workspace = Command::new("timeout");
+    workspace.args(["--kill-after=10", "2400", "cargo", "test", "--workspace", "--no-fail-fast", "--quiet"]);
+    let mut tally = count(paths, workspace.current_dir(&paths.root))?;
+    say("==> Building and running the fuzz targets' kept inputs");
+    let seeds = count(paths, &mut fuzz::seeds(paths))?;
+    tally.passed += seeds.passed;
+    tally.failed += seeds.failed;
+    Ok(tally)
+}
+
+fn count(paths: &Paths, tests: &mut Command) -> Result<Tally> {
+    let mut child = tests
         .env("CARGO_TARGET_DIR", &paths.target)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
