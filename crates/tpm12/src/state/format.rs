@@ -1,6 +1,6 @@
 //! The external forms of both states (docs/formats/tpm12-state.md).
 //!
-//! Header: 8 bytes of magic, 16-bit format version. Then sections: 16-bit number, 32-bit length, content. A version fixes
+//! Header: 8 bytes of magic, 16-bit format version; the permanent state has a 16-bit engine level, too. Then sections: 16-bit number, 32-bit length, content. A version fixes
 //! which sections there are, and their order. What is stored once must load for ever: a change of a section is a new version,
 //! and the reader of the old one stays.
 
@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 const MAGIC: &[u8; 8] = b"XVTPM12P";
 const MAGIC_VOLATILE: &[u8; 8] = b"XVTPM12V";
 const VERSION: u16 = 1;
+/// What keys and proofs are derived like. A TPM keeps the level that it was made with for its life.
+pub(crate) const LEVEL: u16 = 1;
 const VERSION_VOLATILE: u16 = 1;
 
 /// Why a stored state was refused.
@@ -25,6 +27,11 @@ pub enum StateError {
     /// A later version of this program wrote it.
     Newer {
         /// Its format version.
+        found: u16,
+    },
+    /// It was made with a later engine level than this program knows.
+    NewerLevel {
+        /// Its engine level.
         found: u16,
     },
     /// The named part is cut short, has the wrong length, or holds values that no TPM can have.
@@ -39,6 +46,12 @@ impl fmt::Display for StateError {
                 f,
                 "TPM 1.2 state of format {found}, this program knows up to {VERSION}: start it with the newer program"
             ),
+            Self::NewerLevel { found } => {
+                write!(
+                    f,
+                    "TPM 1.2 of engine level {found}, this program knows up to {LEVEL}: start it with the newer program"
+                )
+            }
             Self::Damaged(part) => write!(f, "TPM 1.2 state is damaged in its part \"{part}\": restore a backup"),
         }
     }
@@ -79,7 +92,7 @@ macro_rules! sections {
         pub(crate) fn store_permanent(permanent: &Permanent) -> Zeroizing<Vec<u8>> {
             // Room for most states, so that growing leaves few copies of secrets behind.
             let mut out = Zeroizing::new(Vec::with_capacity(16 * 1024));
-            Writer::new(&mut out).bytes(MAGIC).u16(VERSION);
+            Writer::new(&mut out).bytes(MAGIC).u16(VERSION).u16(permanent.level);
             $(put_section(&mut out, $number, &permanent.$field);)*
             out
         }
@@ -87,7 +100,12 @@ macro_rules! sections {
         /// Reads what [`store_permanent`] wrote.
         pub(crate) fn load_permanent(bytes: &[u8]) -> Result<Permanent, StateError> {
             let mut r = open_header(bytes, MAGIC, VERSION)?;
-            let permanent = Permanent { $($field: get_section(&mut r, $number, $name)?,)* };
+            let level = match r.u16() {
+                Ok(LEVEL) => LEVEL,
+                Ok(found) if found > LEVEL => return Err(StateError::NewerLevel { found }),
+                _ => return Err(StateError::Damaged("header")),
+            };
+            let permanent = Permanent { level, $($field: get_section(&mut r, $number, $name)?,)* };
             check(&permanent)?;
             if r.is_empty() { Ok(permanent) } else { Err(StateError::Damaged("end")) }
         }

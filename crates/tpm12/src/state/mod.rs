@@ -5,7 +5,7 @@ pub(crate) mod permanent;
 pub(crate) mod volatile;
 
 pub use format::StateError;
-pub(crate) use format::{load_permanent, load_volatile, store_permanent, store_volatile};
+pub(crate) use format::{LEVEL, load_permanent, load_volatile, store_permanent, store_volatile};
 
 use core::ops::Deref;
 

@@ -112,6 +112,8 @@ impl Proofs {
 
 /// The parts of the permanent state, in the order in which they are stored.
 pub(crate) struct Permanent {
+    /// The engine level that the TPM was made with.
+    pub level: u16,
     pub flags: PermanentFlags,
     /// The endorsement key.
     pub ek: Option<Arc<RsaPrivate>>,
@@ -152,6 +154,7 @@ impl Permanent {
     /// A TPM that has never been used.
     pub(crate) fn manufacture(rng: &mut Drbg, ek: RsaPrivate) -> Self {
         Self {
+            level: super::LEVEL,
             flags: PermanentFlags::default(),
             ek: Some(Arc::new(ek)),
             ek_reset: Zeroizing::new([0; 20]),

@@ -1,6 +1,5 @@
 use super::*;
 use crate::testing::fresh_state;
-use alloc::vec;
 
 #[test]
 fn a_stored_state_loads_to_the_same_bytes() {
@@ -21,7 +20,7 @@ fn every_truncation_and_any_addition_is_refused() {
 #[test]
 fn every_length_field_is_checked() {
     let state = fresh_state();
-    let mut at = 10;
+    let mut at = 12;
     while at < state.len() {
         let length = u32::from_be_bytes(state[at + 2..at + 6].try_into().unwrap());
         for lie in [0, 1, length.wrapping_sub(1), length + 1, 0xffff, u32::MAX] {
@@ -37,7 +36,7 @@ fn every_length_field_is_checked() {
 #[test]
 fn every_word_set_to_a_large_number_is_survived() {
     let state = fresh_state();
-    for at in 10..state.len() - 4 {
+    for at in 12..state.len() - 4 {
         let mut bad = state.to_vec();
         bad[at..at + 4].fill(0xff);
         let _ = load_permanent(&bad);
@@ -48,17 +47,50 @@ fn every_word_set_to_a_large_number_is_survived() {
 fn each_cause_has_its_own_message() {
     let mut newer = fresh_state().to_vec();
     newer[9] = 2;
+    let mut level = fresh_state().to_vec();
+    level[11] = 2;
     let texts = [
         load_permanent(b"something else").err(),
         load_permanent(&newer).err(),
         load_permanent(&fresh_state()[..100]).err(),
         load_permanent(&fresh_state()[..9]).err(),
+        load_permanent(&level).err(),
     ]
     .map(|error| alloc::string::ToString::to_string(&error.unwrap()));
     assert!(texts[0].contains("not a TPM 1.2 state"));
     assert!(texts[1].contains("format 2"));
     assert!(texts[2].contains("endorsement key"));
     assert!(texts[3].contains("header"));
+    assert!(texts[4].contains("level 2"));
     assert_eq!(load_permanent(&[]).err(), Some(StateError::Foreign));
-    assert_eq!(vec![newer[9]], [2]);
+}
+
+/// States of released formats. They load for ever, in every later version of this program; no file here is ever changed.
+mod released {
+    use crate::dispatch::table::ord;
+    use crate::testing::client::*;
+    use crate::testing::{rng, send};
+    use crate::{Options, StartupType, Tpm12};
+
+    const VERSION_1: &[u8] = include_bytes!("../../../tests/data/state-v1.bin");
+
+    #[test]
+    fn version_1_loads_and_its_secrets_work() {
+        let mut tpm = Tpm12::load(VERSION_1, rng(90), Options::default()).unwrap();
+        tpm.startup(StartupType::Clear).unwrap();
+        // The owner, a key that the owner holds, data sealed by this TPM, an NV area, a counter.
+        let mut auth = oiap(&mut tpm, OWNER);
+        assert!(call(&mut tpm, ord::OWNER_READ_PUBEK, &[], &[], &mut [&mut auth]).is_ok());
+        let handles = send(&mut tpm, ord::GET_CAPABILITY, &[&[0, 0, 0, 7, 0, 0, 0, 0]]).unwrap();
+        let handle = u32::from_be_bytes(handles[6..10].try_into().unwrap());
+        let mut auth = oiap(&mut tpm, KEY_AUTH);
+        assert!(call(&mut tpm, ord::SIGN, &[handle], &[&sized(&[1; 20])], &mut [&mut auth]).is_ok());
+        let area = send(&mut tpm, ord::NV_READ_VALUE, &[&[0, 0, 0x11, 0], &[0; 4], &[0, 0, 0, 5]]).unwrap();
+        assert_eq!(area[4..], *b"hello");
+        assert_eq!(send(&mut tpm, ord::READ_COUNTER, &[&[0; 4]]).unwrap()[6..], [0, 0, 0, 1]);
+        let blob = include_bytes!("../../../tests/data/sealed-v1.bin");
+        let (mut parent, mut data) = (oiap(&mut tpm, SRK_AUTH), oiap(&mut tpm, KEY_AUTH));
+        let out = call(&mut tpm, ord::UNSEAL, &[SRK], &[blob], &mut [&mut parent, &mut data]).unwrap();
+        assert_eq!(out[4..], *b"sealed in version 1");
+    }
 }
