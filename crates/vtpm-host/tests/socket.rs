@@ -50,7 +50,7 @@ struct Running {
 impl Running {
     fn start(folder: &Folder) -> Self {
         let socket = folder.0.join("socket");
-        let child = program(&folder.state(), &socket).spawn().unwrap();
+        let child = program(&folder.state(), &socket).stderr(Stdio::null()).spawn().unwrap();
         Self { child, socket }
     }
 
