@@ -6,7 +6,10 @@
 
 mod commands;
 mod ek;
+mod forms;
 mod state;
+
+pub use forms::{stored_label, stored_records};
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
