@@ -316,3 +316,29 @@ fn an_authority_that_signs_is_no_destination() {
     let destination = authorize_destination(&mut scene.tpm, 4, &signing).unwrap();
     assert_eq!(scene.create_blob(4, &destination, &[], &[]).unwrap_err(), 36);
 }
+
+#[test]
+fn commands_cut_short_anywhere_are_refused_and_end_no_session() {
+    let mut scene = scene();
+    let destination = authorize_destination(&mut scene.tpm, 4, &scene.authority_pub).unwrap();
+    let (list, random) = (sized(&scene.list), sized(&[0; 198]));
+    let blob: [&[u8]; 7] = [&[0, 4], &destination, &scene.source, &list, &[0; 4], &[0; 4], enc_part(&scene.key)];
+    let conversion: [&[u8]; 5] = [&[1; 60], &[2; 20], &scene.key, &list, &random];
+    let ticket: [&[u8]; 3] = [&scene.signer_pub, &[3; 20], &random];
+    let migration: [&[u8]; 3] = [&[0, 1], &destination, enc_part(&scene.key)];
+    for (ordinal, handles, parameters) in [
+        (ord::CMK_CREATE_BLOB, &[SRK][..], blob.concat()),
+        (ord::CMK_CONVERT_MIGRATION, &[SRK], conversion.concat()),
+        (ord::CMK_CREATE_TICKET, &[], ticket.concat()),
+        (ord::CREATE_MIGRATION_BLOB, &[SRK], migration.concat()),
+    ] {
+        let mut auth = oiap(&mut scene.tpm, SRK_AUTH);
+        for size in 0..parameters.len() {
+            let cut = call(&mut scene.tpm, ordinal, handles, &[&parameters[..size]], &mut [&mut auth]);
+            assert_eq!(cut, Err(25), "{ordinal:#x} cut to {size}");
+        }
+        let longer = call(&mut scene.tpm, ordinal, handles, &[&parameters, &[0]], &mut [&mut auth]);
+        assert_eq!(longer, Err(25));
+        send(&mut scene.tpm, ord::FLUSH_SPECIFIC, &[&auth.handle.to_be_bytes(), &2u32.to_be_bytes()]).unwrap();
+    }
+}
