@@ -13,6 +13,7 @@ mod process;
 mod rig;
 mod rules;
 mod run;
+mod suites;
 mod swtpm;
 mod test;
 mod test_boot;

@@ -36,6 +36,14 @@ pub const XEN: &[Tool] = &[
     tool("mke2fs", "e2fsprogs", "makes the machine's state disk"),
 ];
 
+/// Needed to run other people's TPM programs on the host.
+pub const SUITES: &[Tool] = &[
+    tool("dpkg-deb", "dpkg", "unpacks Debian's TPM programs"),
+    tool("setpriv", "util-linux", "ends the servers when this program is ended"),
+    tool("unshare", "util-linux", "gives TrouSerS's daemon the user it wants"),
+    tool("setsid", "util-linux", "keeps the programs from asking for passwords on the terminal"),
+];
+
 fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into)).any(|dir| dir.join(program).is_file())

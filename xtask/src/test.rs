@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::paths::Paths;
 use crate::test_tis::Tally;
 use crate::ui::say;
-use crate::{test_boot, test_tis, test_unit, test_xen, tidy};
+use crate::{suites, test_boot, test_tis, test_unit, test_xen, tidy};
 
 /// A part of the tests.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -16,6 +16,8 @@ pub enum Part {
     Boot,
     /// The TIS driver in its test image against QEMU's chip, without Xen
     Tis,
+    /// Other people's TPM 1.2 programs against our engine (tpm-tools, TrouSerS)
+    Suites,
     /// The whole stack on real Xen
     Xen,
 }
@@ -35,6 +37,9 @@ pub fn run(paths: &Paths, part: Option<Part>) -> Result<bool> {
     }
     if wanted(Part::Tis) {
         add(&mut tally, "tis", test_tis::run(paths));
+    }
+    if wanted(Part::Suites) {
+        add(&mut tally, "suites", suites::run(paths));
     }
     if wanted(Part::Xen) {
         add(&mut tally, "xen", test_xen::run(paths));
