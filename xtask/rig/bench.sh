@@ -31,3 +31,8 @@ done
 begin=$(now)
 stop vtpm-g1 >/dev/null 2>&1
 echo "xl shutdown of a vTPM: $(span "$begin" "$(now)")"
+destroy g1
+stop vtpmmgr >/dev/null 2>&1
+for name in vtpm-g1 vtpmmgr; do
+    echo "$name: $(console $name | sed -n 's/^.*Memory used/memory used/p' | tail -n 1)"
+done

@@ -2,6 +2,7 @@
 
 use crate::console;
 use crate::cpu;
+use crate::memory::{heap, stack};
 use crate::xen::{self, hypercall};
 use x86_64::instructions::port::Port;
 
@@ -20,7 +21,14 @@ pub enum Shutdown {
 const DEBUG_EXIT_PORT: u16 = 0xf4;
 
 /// Ends the domain. Without Xen, QEMU with `-device isa-debug-exit` exits with status 33 for a power-off and 35 for a crash.
+///
+/// A clean end says how much memory was needed, for whoever chooses `memory=`.
 pub fn shutdown(how: Shutdown) -> ! {
+    if how != Shutdown::Crash {
+        let (heap, stack) = (heap::usage(), stack::usage());
+        let [used, size, deep, depth] = [heap.peak, heap.size, stack.peak, stack.size].map(|bytes| bytes / 1024);
+        log::info!("Memory used at most: heap {used} of {size} KiB, stack {deep} of {depth} KiB");
+    }
     console::drain();
     if xen::is_present() {
         let reason = match how {
