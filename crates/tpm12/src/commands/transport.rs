@@ -233,10 +233,10 @@ struct Parts {
 }
 
 /// Section 24.2, action 2.
-fn take_apart(tpm: &Tpm, packet: &[u8]) -> Result<Parts, Code> {
+fn take_apart(packet: &[u8]) -> Result<Parts, Code> {
     let mut r = Reader::new(packet);
     let (tag, size, ordinal) = (r.u16()?, r.u32()?, r.u32()?);
-    let command = table::find(ordinal, &tpm.options).ok_or(codes::BAD_PARAMETER)?;
+    let command = table::known(ordinal).ok_or(codes::BAD_PARAMETER)?;
     let auths = tag.checked_sub(TAG_RQU_COMMAND).filter(|auths| *auths <= 2).ok_or(codes::BAD_PARAMETER)?;
     let handles = (0..command.handles).map(|_| r.u32()).collect::<Result<Vec<u32>, _>>()?;
     let end = packet.len().checked_sub(usize::from(auths) * crate::call::AUTH_IN_SIZE);
@@ -275,7 +275,7 @@ pub(crate) fn tpm_execute_transport(tpm: &mut Tpm, call: &mut Call<'_>) -> Done 
     let wrapped: Zeroizing<Vec<u8>> = call.only()?;
     let auth = call.auths.first().copied().flatten().ok_or(codes::BADTAG)?;
     let mut session = tpm.transport(auth.handle)?.clone();
-    let parts = take_apart(tpm, &wrapped)?;
+    let parts = take_apart(&wrapped)?;
     let (even, odd) = (session.nonce_even, auth.nonce_odd);
     let mut inner = Zeroizing::new(wrapped.to_vec());
     session.crypt(&even, &odd, b"in", inner.get_mut(parts.data.clone()).unwrap_or_default());

@@ -236,8 +236,10 @@ pub(crate) fn find(ordinal: u32, options: &Options) -> Option<&'static Command> 
         ord::DEEP_QUOTE | ord::PARENT_SIGN_EK => options.parent_quotes,
         _ => true,
     };
-    if !exists {
-        return None;
-    }
+    known(ordinal).filter(|_| exists)
+}
+
+/// The row of an ordinal even if the owner's options leave the command out: its form is known all the same.
+pub(crate) fn known(ordinal: u32) -> Option<&'static Command> {
     COMMANDS.iter().find(|command| command.ordinal == ordinal)
 }

@@ -220,3 +220,11 @@ fn what_cannot_be_wrapped_or_established_is_refused() {
         assert_eq!(send(&mut tpm, ord::ESTABLISH_TRANSPORT, &parameters), Err(code));
     }
 }
+
+#[test]
+fn a_command_that_the_options_leave_out_says_so_itself() {
+    let mut tpm = crate::testing::stranger();
+    let mut session = establish(&mut tpm, ENCRYPT, false);
+    let inner = command(ord::KILL_MAINTENANCE_FEATURE, &[]);
+    assert_eq!(session.execute(&mut tpm, &inner, 10, 0, 10, [0; 20]).unwrap()[9], 10);
+}
