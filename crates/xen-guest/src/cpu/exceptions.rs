@@ -115,7 +115,7 @@ pub unsafe fn init(code: SegmentSelector) {
     });
     let pointer = DescriptorTablePointer {
         limit: (size_of_val(gates) - 1) as u16,
-        base: VirtAddr::new(gates.as_ptr().addr() as u64),
+        base: VirtAddr::new(gates.as_ptr().expose_provenance() as u64),
     };
     // SAFETY: the gates live for ever and lead to the stubs above.
     unsafe { lidt(&pointer) };

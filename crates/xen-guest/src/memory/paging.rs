@@ -57,7 +57,7 @@ impl Tables {
 
     /// The index of the table that entry `at` of table `parent` points to, made if it is absent.
     fn child(&mut self, parent: usize, at: usize) -> Result<usize, NotMapped> {
-        let base = POOL_MEMORY.0.get().addr() as u64;
+        let base = POOL_MEMORY.0.get().expose_provenance() as u64;
         let entry = &self.table(parent)[at];
         if entry.is_unused() {
             let index = self.fresh().ok_or(NotMapped)?;
@@ -141,7 +141,7 @@ pub unsafe fn switch(heap: Range<u64>) {
     for page in WINDOW.step_by(PAGE as usize) {
         tables.map_page(page, WRITE).expect("too few page tables for this image");
     }
-    let root = PhysFrame::containing_address(PhysAddr::new(POOL_MEMORY.0.get().addr() as u64));
+    let root = PhysFrame::containing_address(PhysAddr::new(POOL_MEMORY.0.get().expose_provenance() as u64));
     // SAFETY: the new tables map all that is in use: code, constants, variables, both stacks, the heap.
     unsafe { Cr3::write(root, Cr3Flags::empty()) };
 }

@@ -82,7 +82,12 @@ unsafe fn call(number: u64, first: u64, second: u64, third: u64) -> i64 {
 /// `T` must be the structure of that operation, and what it does must be sound.
 unsafe fn operation<T>(number: u64, operation: u64, argument: &mut T) -> i64 {
     // SAFETY: the structure is valid for reads and writes; the rest is the caller's promise.
-    unsafe { call(number, operation, (&raw mut *argument).addr() as u64, 0) }
+    unsafe { call(number, operation, shown(argument), 0) }
+}
+
+/// The address of a structure that a hypercall reads and writes. Exposed, as Xen makes a pointer of it again.
+fn shown<T>(argument: &mut T) -> u64 {
+    (&raw mut *argument).expose_provenance() as u64
 }
 
 /// A positive error number (`public/errno.h`) from a negative result.
@@ -203,7 +208,7 @@ pub mod event {
 
 /// Operations on the grant table and their structures (`public/grant_table.h`).
 pub mod grant {
-    use super::{GRANT_TABLE_OP, call, checked};
+    use super::{GRANT_TABLE_OP, call, checked, shown};
 
     /// `GNTMAP_host_map`: map it for the processor, writable.
     pub const HOST_MAP: u32 = 1 << 1;
@@ -247,13 +252,13 @@ pub mod grant {
     /// The address must be a page of the window that nothing else uses.
     pub unsafe fn map(argument: &mut Map) -> Result<(), u32> {
         // SAFETY: one structure of this operation; the place is free by the caller's promise.
-        checked(unsafe { call(GRANT_TABLE_OP, 0, (&raw mut *argument).addr() as u64, 1) })
+        checked(unsafe { call(GRANT_TABLE_OP, 0, shown(argument), 1) })
     }
 
     /// # Safety
     /// Nothing may use the page any more.
     pub unsafe fn unmap(argument: &mut Unmap) -> Result<(), u32> {
         // SAFETY: one structure of this operation; the page is unused by the caller's promise.
-        checked(unsafe { call(GRANT_TABLE_OP, 1, (&raw mut *argument).addr() as u64, 1) })
+        checked(unsafe { call(GRANT_TABLE_OP, 1, shown(argument), 1) })
     }
 }
