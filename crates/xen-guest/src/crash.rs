@@ -11,7 +11,8 @@ static REPORTING: AtomicBool = AtomicBool::new(false);
 /// Prints `what` and ends the domain as crashed. A failure while reporting ends it at once.
 pub fn report(what: fmt::Arguments<'_>) -> ! {
     if !REPORTING.swap(true, Ordering::Relaxed) {
-        console::write_crash(format_args!("\nFATAL: {what}\n"));
+        // SAFETY: this function never returns.
+        unsafe { console::write_crash(format_args!("\nFATAL: {what}\n")) };
     }
     power::shutdown(Shutdown::Crash)
 }

@@ -1,8 +1,9 @@
 //! Log lines on the console, in the forms that the vTPM documentation promises.
 
 use super::clean::Clean;
+use super::prefix::Prefix;
 use core::fmt::{self, Write};
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{LevelFilter, Log, Metadata, Record};
 
 struct ConsoleLogger;
 
@@ -24,7 +25,8 @@ impl Log for ConsoleLogger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        super::write(format_args!("{}{}\n", Prefix(record), Message(record)));
+        let prefix = Prefix(record.level(), record.target());
+        super::write(format_args!("{prefix}{}\n", Message(record)));
     }
 
     fn flush(&self) {}
@@ -36,28 +38,5 @@ struct Message<'a>(&'a Record<'a>);
 impl fmt::Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Clean(f).write_fmt(*self.0.args())
-    }
-}
-
-/// `INFO[VTPM]: ` for the services, `Info: ` for drivers.
-struct Prefix<'a>(&'a Record<'a>);
-
-impl fmt::Display for Prefix<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let level = self.0.level();
-        match self.0.target() {
-            "vtpm" | "vtpmmgr" => write!(f, "{level}[VTPM]: "),
-            _ => write!(f, "{}: ", driver_level(level)),
-        }
-    }
-}
-
-fn driver_level(level: Level) -> &'static str {
-    match level {
-        Level::Error => "Error",
-        Level::Warn => "Warn",
-        Level::Info => "Info",
-        Level::Debug => "Debug",
-        Level::Trace => "Trace",
     }
 }

@@ -7,6 +7,7 @@ mod debug_port;
 mod logger;
 #[cfg(target_os = "none")]
 mod output;
+pub mod prefix;
 #[cfg(target_os = "none")]
 mod ring;
 pub mod space;

@@ -29,8 +29,13 @@ pub fn write(text: fmt::Arguments<'_>) {
 }
 
 /// Prints on every output there is, even if printing is what failed.
-pub fn write_crash(text: fmt::Arguments<'_>) {
+///
+/// # Safety
+/// Nothing that ran before the call may go on after it.
+pub unsafe fn write_crash(text: fmt::Arguments<'_>) {
     let _ = DebugPort.write_fmt(text);
+    // SAFETY: there is one processor, and whoever holds the lock never goes on, by the caller's promise.
+    unsafe { RING.force_unlock() };
     if let Some(mut ring) = RING.try_lock()
         && let Some(ring) = &mut *ring
     {
