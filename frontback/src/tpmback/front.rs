@@ -54,10 +54,14 @@ pub(super) struct Front<X: Xen> {
     /// When own directory is to be removed, once the device has been taken away.
     pub(super) remove_at: Option<Instant>,
     complaints: u32,
+    /// How often it was connected.
+    connections: u32,
 }
 
 /// Complaints about one front end that are logged; a hostile one could go on for ever.
 const MAX_COMPLAINTS: u32 = 20;
+/// Connections of one front end that are logged, for the same reason.
+const MAX_GREETINGS: u32 = 100;
 
 /// How long own directory shows state 6 before it is removed. libxl waits first for the state and then for the directory
 /// of a back end outside dom0 to go (10 s each), and complains when it is gone before the state was seen.
@@ -84,6 +88,7 @@ impl<X: Xen> Front<X> {
             refusal: None,
             remove_at: None,
             complaints: 0,
+            connections: 0,
         }
     }
 
@@ -111,6 +116,17 @@ impl<X: Xen> Front<X> {
             log::error!(target: "tpmback", "Frontend {domid}/{devid}: {what}");
         } else if self.complaints == MAX_COMPLAINTS {
             log::error!(target: "tpmback", "Frontend {domid}/{devid}: {what}; no more lines about this front end");
+        }
+    }
+
+    fn greet(&mut self) {
+        self.connections = self.connections.saturating_add(1);
+        let (domid, devid) = (self.domid, self.devid);
+        if self.connections <= MAX_GREETINGS {
+            log::info!(target: "tpmback", "VTPM attached to Frontend {domid}/{devid}");
+        }
+        if self.connections == MAX_GREETINGS {
+            log::info!(target: "tpmback", "Frontend {domid}/{devid}: no more lines when it is attached again");
         }
     }
 
@@ -179,7 +195,8 @@ impl<X: Xen> Front<X> {
             log::debug!(target: "tpmback", "{} was made anew", self.dir);
             self.disconnect(shared, xen);
             self.forget_watch(xen);
-            *self = Self { complaints: self.complaints, ..Self::new(self.domid, self.devid) };
+            let (complaints, connections) = (self.complaints, self.connections);
+            *self = Self { complaints, connections, ..Self::new(self.domid, self.devid) };
         }
         if matches!(self.phase, Phase::New | Phase::Unusable) && !self.introduce(shared, xen, in_use)? {
             return Ok(Fate::Stays);
@@ -352,7 +369,7 @@ impl<X: Xen> Front<X> {
             }
         };
         shared.attaches += 1;
-        log::info!(target: "tpmback", "VTPM attached to Frontend {}/{}", self.domid, self.devid);
+        self.greet();
         self.phase = Phase::Connected(connection);
         self.inspect(shared, xen);
         xen.write(None, &format!("{}/ready", self.dir), b"1")?;

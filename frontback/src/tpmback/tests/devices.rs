@@ -481,4 +481,14 @@ fn a_hostile_guest_cannot_fill_the_console() {
         rig.settle();
     }
     assert!(rig.complaints() <= 20);
+    // Nor by connecting again and again.
+    for _ in 0..200 {
+        front.probe();
+        rig.settle();
+        front.follow();
+        front.remove();
+        rig.settle();
+    }
+    assert_eq!(rig.back.shared.attaches, 200);
+    assert_eq!(test_log::take().len(), 101);
 }
