@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use frontback::tpmback::{Event, FrontId, Request};
 use tpm_wire::Progress;
-use xen_abi::BlockDevice;
+use xen_abi::{BlockDevice, DomId};
 
 /// The one locality that guests have (docs/decisions/0006-guest-locality.md).
 const GUEST_LOCALITY: u8 = 0;
@@ -33,6 +33,8 @@ pub struct Service<'a, T, L, B, G> {
     pub boot: [u8; BOOT_ID_SIZE],
     /// Time, and the request to stop.
     pub waits: &'a Waits<'a>,
+    /// What changes fail with, until one succeeds: said once, as a guest can go on trying for ever.
+    pub failing: Option<StoreError>,
 }
 
 /// Who is being served.
@@ -42,6 +44,8 @@ struct Attendance {
     held: Option<Instance>,
     /// Connections that are served: all of one domain.
     fronts: Vec<FrontId>,
+    /// The guest whose wish for another locality was said, once.
+    astray: Option<DomId>,
 }
 
 impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
@@ -52,7 +56,7 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
             if let Some(event) = self.guests.next_event() {
                 self.take(event, &mut attendance).await;
             } else if let Some(request) = self.guests.next_request() {
-                self.answer(request, &attendance).await;
+                self.answer(request, &mut attendance).await;
             } else {
                 let mut looked = false;
                 self.waits.until(|| core::mem::replace(&mut looked, true).then_some(())).await;
@@ -139,13 +143,15 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
         pcrs.iter().for_each(|(index, value)| self.tpm.set_pcr(*index, value));
     }
 
-    async fn answer(&mut self, request: Request, attendance: &Attendance) {
+    async fn answer(&mut self, request: Request, attendance: &mut Attendance) {
         let Request { front, locality, command } = request;
         if !attendance.fronts.contains(&front) {
             return self.guests.respond(front, &T::rejection(Rejection::Failure));
         }
         if locality != GUEST_LOCALITY {
-            log::warn!(target: "vtpm", "domain {} asks for locality {locality}; guests have locality {GUEST_LOCALITY} only", front.domid);
+            if attendance.astray.replace(front.domid) != Some(front.domid) {
+                log::warn!(target: "vtpm", "domain {} asks for locality {locality}; guests have locality {GUEST_LOCALITY} only", front.domid);
+            }
             return self.guests.respond(front, &T::rejection(Rejection::BadLocality));
         }
         let cancelled = || self.guests.is_cancelled(front);
@@ -169,7 +175,9 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
             Ok(()) => self.guests.respond(front, &response),
             Err(StoreError::Undecided) => self.guests.abandon(front),
             Err(error) => {
-                log::error!(target: "vtpm", "A command failed, its change is not made: {error}");
+                if self.failing.replace(error) != Some(error) {
+                    log::error!(target: "vtpm", "A command failed, its change is not made: {error}");
+                }
                 self.guests.respond(front, &T::rejection(Rejection::Failure));
             }
         }
@@ -181,7 +189,12 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
         let next = Saved { engine, ..self.store.saved().clone() };
         let outcome = self.store.write(next).await;
         match outcome {
-            Ok(()) => self.tpm.committed(),
+            Ok(()) => {
+                self.tpm.committed();
+                if self.failing.take().is_some() {
+                    log::info!(target: "vtpm", "Changes are durable again");
+                }
+            }
             Err(_) => self.tpm.discard(),
         }
         outcome

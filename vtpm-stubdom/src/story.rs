@@ -70,5 +70,5 @@ where
     let boot = manager.boot_id().await?;
     let disk = waits.saying("the disk (disk= line of this domain)", disk).await.map_err(VaultError::Disk)?;
     let (tpm, store) = Opening { manager, disk, uuid, options, rng, waits }.open::<T>().await?;
-    Ok(Service { tpm, store, guests, options, boot, waits })
+    Ok(Service { tpm, store, guests, options, boot, waits, failing: None })
 }

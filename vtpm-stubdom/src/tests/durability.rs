@@ -18,11 +18,13 @@ fn a_disk_that_fails_fails_the_command_and_only_it() {
             // The failure lies beyond this write's last operation.
             assert!(operation > 0);
             assert_eq!(vtpm.nv(front), b"1x");
+            assert!(console().iter().any(|line| line.contains("durable again")));
             return;
         }
         assert_eq!(response, error(9));
         assert_eq!(vtpm.nv(front), b"1");
-        assert!(console().iter().any(|line| line.contains("its change is not made") && line.contains("I/O error")));
+        let said = |line: &&String| line.contains("its change is not made") && line.contains("I/O error");
+        assert_eq!(console().iter().filter(said).count(), usize::from(operation == 0), "once for each cause");
     }
 }
 

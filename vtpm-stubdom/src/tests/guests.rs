@@ -202,6 +202,8 @@ fn guests_have_locality_0() {
     vtpm.turn_until(|guests| guests.responses.borrow().len() == 255);
     assert!(vtpm.guests.responses.borrow().iter().all(|(_, response)| *response == error(61)));
     assert_eq!(vtpm.pcr(front), b"");
+    let said = console().iter().filter(|line| line.contains("domain 1 asks for locality 1;")).count();
+    assert_eq!(said, 1, "a guest cannot fill the console");
 }
 
 #[test]
