@@ -197,6 +197,13 @@ fn a_manager_that_restarts_under_its_vtpms() {
     assert!(stack.turn_until(300, |stack| stack.front(guest).recv() != frontback::fake::Recv::Running));
     assert_eq!(nv_get(&mut stack, guest, 5), b"later");
     assert_eq!(pcr(&mut stack, guest, 5), extended);
+
+    // The vTPM made anew under a manager that was made anew: still the same start of the machine, and the same guest.
+    stack.shut_down(vtpm);
+    stack.front(guest).drop_ring();
+    let vtpm = stack.start_vtpm(&things, manager, 0);
+    stack.attach_again(guest, vtpm);
+    assert_eq!(pcr(&mut stack, guest, 5), extended);
 }
 
 #[test]
