@@ -8,7 +8,7 @@ use crate::state::volatile::{LoadedKey, Lockout, Volatile};
 use crate::structs::key::{FLAG_PCR_IGNORED_ON_READ, Key};
 use crate::structs::pcr::{PCR_COUNT, PcrInfoShort, Selection};
 use crate::structs::{AuthData, Digest};
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use tpm_crypto::{Drbg, Sha1, ct_eq};
 
 /// Handle of the storage root key.
@@ -58,7 +58,7 @@ impl Tpm {
     }
 
     /// A loaded key, or the storage root key.
-    pub(crate) fn key(&self, handle: u32) -> Result<Arc<Key>, Code> {
+    pub(crate) fn key(&self, handle: u32) -> Result<Rc<Key>, Code> {
         self.loaded_key(handle).map(|loaded| loaded.key)
     }
 
@@ -72,14 +72,14 @@ impl Tpm {
     }
 
     /// A key for the use of its private part: PCRs and locality must fit (part 1, section 26).
-    pub(crate) fn key_to_use(&self, handle: u32, locality: u8) -> Result<Arc<Key>, Code> {
+    pub(crate) fn key_to_use(&self, handle: u32, locality: u8) -> Result<Rc<Key>, Code> {
         let key = self.key(handle)?;
         self.check_key_pcrs(&key, locality)?;
         Ok(key)
     }
 
     /// A key for reading its public part, for which it may ignore PCRs.
-    pub(crate) fn key_to_read(&self, handle: u32, locality: u8) -> Result<Arc<Key>, Code> {
+    pub(crate) fn key_to_read(&self, handle: u32, locality: u8) -> Result<Rc<Key>, Code> {
         let key = self.key(handle)?;
         if !key.blob.has(FLAG_PCR_IGNORED_ON_READ) {
             self.check_key_pcrs(&key, locality)?;
@@ -114,7 +114,7 @@ impl Tpm {
     }
 
     /// Puts a key into a free place.
-    pub(crate) fn add_key(&mut self, key: Arc<Key>, parent_pcr_status: bool, handle: u32) -> Result<(), Code> {
+    pub(crate) fn add_key(&mut self, key: Rc<Key>, parent_pcr_status: bool, handle: u32) -> Result<(), Code> {
         if self.volatile.keys.len() >= MAX_KEYS {
             return Err(codes::NOSPACE);
         }
@@ -156,6 +156,7 @@ impl Tpm {
     pub(crate) fn drop_orphans(&mut self) {
         let kept: alloc::vec::Vec<u32> = self.permanent.owner_evict.iter().map(|key| key.handle).collect();
         self.volatile.keys.retain(|key| !key.owner_evict || kept.contains(&key.handle));
+        self.volatile.keys.iter_mut().for_each(|key| key.owner_evict = kept.contains(&key.handle));
         self.volatile.sessions.clear();
     }
 }

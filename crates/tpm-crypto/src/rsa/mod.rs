@@ -2,6 +2,7 @@
 //!
 //! Every private operation is blinded and checked (a fault in the CRT computation cannot leave as a signature).
 
+mod blinding;
 mod keygen;
 mod padding;
 mod private;

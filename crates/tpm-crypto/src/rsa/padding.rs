@@ -1,14 +1,61 @@
 //! Paddings around the raw operations.
 
 use super::RsaError;
+use crate::cipher::mgf1_sha1;
+use crate::drbg::Drbg;
+use crate::hash::SHA1_SIZE;
 use alloc::vec::Vec;
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroizing;
 
-pub(super) type TpmOaep = rsa::Oaep<sha1::Sha1>;
+/// SHA-1 of the label that TPM 1.2 fixes for OAEP, `TCPA` (TPM Main 1.2, part 1, section 31.1.1).
+const LABEL_HASH: [u8; SHA1_SIZE] = [
+    0xf7, 0x7d, 0x67, 0xa7, 0xb7, 0xcb, 0xdf, 0xd8, 0x09, 0x33, 0x49, 0x80, 0xaf, 0xe6, 0xb9, 0x4d, 0x83, 0xa8, 0x0b,
+    0x51,
+];
 
-/// OAEP with SHA-1 and the label that TPM 1.2 fixes.
-pub(super) fn tpm_oaep() -> TpmOaep {
-    rsa::Oaep::new_with_label(*b"TCPA")
+/// EME-OAEP encoding (PKCS #1 v2.1, section 7.1.1, step 2) for a modulus of `size` bytes.
+pub(super) fn oaep(rng: &mut Drbg, data: &[u8], size: usize) -> Result<Zeroizing<Vec<u8>>, RsaError> {
+    let zeros = size.checked_sub(2 * SHA1_SIZE + 2 + data.len()).ok_or(RsaError::BadSize)?;
+    let mut out = Zeroizing::new(Vec::with_capacity(size));
+    out.push(0);
+    out.extend(rng.bytes::<SHA1_SIZE>());
+    out.extend(LABEL_HASH);
+    out.resize(1 + 2 * SHA1_SIZE + zeros, 0);
+    out.push(1);
+    out.extend_from_slice(data);
+    if let Some((seed, block)) = seed_and_block(&mut out) {
+        mgf1_sha1(&[seed], block);
+        mgf1_sha1(&[block], seed);
+    }
+    Ok(out)
+}
+
+/// The two masked parts of an encoded message, after its leading zero.
+fn seed_and_block(encoded: &mut [u8]) -> Option<(&mut [u8; SHA1_SIZE], &mut [u8])> {
+    encoded.get_mut(1..)?.split_first_chunk_mut()
+}
+
+/// EME-OAEP decoding (section 7.1.2, step 3). Which of its checks fails does not show in the time it takes.
+pub(super) fn unpad_oaep(encoded: &[u8]) -> Result<Zeroizing<Vec<u8>>, RsaError> {
+    let mut encoded = Zeroizing::new(encoded.to_vec());
+    let zero = encoded.first().copied().unwrap_or(1);
+    let (seed, block) = seed_and_block(&mut encoded).ok_or(RsaError::Decrypt)?;
+    mgf1_sha1(&[block], seed);
+    mgf1_sha1(&[seed], block);
+    let (label, rest) = block.split_first_chunk::<SHA1_SIZE>().ok_or(RsaError::Decrypt)?;
+    let (mut good, mut looking, mut start) = (zero.ct_eq(&0) & label.ct_eq(&LABEL_HASH), Choice::from(1), 0u32);
+    for (next, byte) in (1u32..).zip(rest.iter()) {
+        let (is_zero, is_one) = (byte.ct_eq(&0), byte.ct_eq(&1));
+        start.conditional_assign(&next, looking & is_one);
+        good &= !looking | is_zero | is_one;
+        looking &= !is_one;
+    }
+    good &= !looking;
+    match rest.get(start as usize..) {
+        Some(data) if good.into() => Ok(Zeroizing::new(data.to_vec())),
+        _ => Err(RsaError::Decrypt),
+    }
 }
 
 /// The DER prefix of a SHA-1 DigestInfo (PKCS #1 v2.1, section 9.2, note 1).

@@ -1,17 +1,28 @@
 //! Private keys.
 
-use super::padding::{SHA1_DIGEST_INFO, TpmOaep, fixed, pkcs1_type1, tpm_oaep, unpad_pkcs1_type2};
+use super::blinding::{Blinding, public_power};
+use super::padding::{SHA1_DIGEST_INFO, fixed, pkcs1_type1, unpad_oaep, unpad_pkcs1_type2};
 use super::{MAX_BITS, MIN_BITS, RsaError, RsaPublic};
 use crate::Drbg;
 use alloc::vec::Vec;
+use core::cell::RefCell;
+use crypto_bigint::modular::BoxedMontyForm;
 use crypto_bigint::{BoxedUint, NonZero};
 use rsa::traits::{PrivateKeyParts, PublicKeyParts};
 use zeroize::{Zeroize, Zeroizing};
 
 /// A private key of two primes of equal length. Wiped when dropped.
-#[derive(Clone)]
 pub struct RsaPrivate {
     key: rsa::RsaPrivateKey,
+    exponent: u32,
+    blinding: RefCell<Option<Blinding>>,
+}
+
+impl Clone for RsaPrivate {
+    /// The copy blinds by itself.
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), exponent: self.exponent, blinding: RefCell::new(None) }
+    }
 }
 
 impl RsaPrivate {
@@ -48,7 +59,7 @@ impl RsaPrivate {
         let (p, q) = (number(p).map_err(|_| RsaError::BadKey)?, number(q).map_err(|_| RsaError::BadKey)?);
         let mut key = rsa::RsaPrivateKey::from_p_q(p, q, exponent.into()).map_err(|_| RsaError::BadKey)?;
         key.precompute().map_err(|_| RsaError::BadKey)?;
-        Ok(Self { key })
+        Ok(Self { key, exponent, blinding: RefCell::new(None) })
     }
 
     /// The public half.
@@ -73,10 +84,21 @@ impl RsaPrivate {
 
     /// The private operation without padding, blinded and checked: [`Self::size`] bytes.
     pub fn raw(&self, rng: &mut Drbg, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, RsaError> {
-        let precision = self.key.n_bits_precision();
+        let (params, precision) = (self.key.n_params(), self.key.n_bits_precision());
         let value = BoxedUint::from_be_slice(value, precision).map_err(|_| RsaError::BadSize)?;
-        let mut power =
-            rsa::hazmat::rsa_decrypt_and_check(&self.key, Some(rng), &value).map_err(|_| RsaError::BadSize)?;
+        if value >= *self.key.n().as_ref() {
+            return Err(RsaError::BadSize);
+        }
+        let value = BoxedMontyForm::new(value, params);
+        let mut place = self.blinding.borrow_mut();
+        let blinding = Blinding::next(&mut place, rng, params, self.exponent);
+        let hidden = blinding.hide(&value).retrieve();
+        let power = rsa::hazmat::rsa_decrypt(None::<&mut Drbg>, &self.key, &hidden).map_err(|_| RsaError::BadSize)?;
+        let power = blinding.show(&BoxedMontyForm::new(power, params));
+        if public_power(&power, self.exponent) != value {
+            return Err(RsaError::BadKey);
+        }
+        let mut power = power.retrieve();
         let bytes = Zeroizing::new(power.to_be_bytes());
         power.zeroize();
         fixed(&bytes, self.size()).map(Zeroizing::new)
@@ -84,8 +106,10 @@ impl RsaPrivate {
 
     /// Decrypts what [`RsaPublic::encrypt_oaep`] made.
     pub fn decrypt_oaep(&self, rng: &mut Drbg, cipher: &[u8]) -> Result<Zeroizing<Vec<u8>>, RsaError> {
-        let padding: TpmOaep = tpm_oaep();
-        self.key.decrypt_blinded(rng, padding, cipher).map(Zeroizing::new).map_err(|_| RsaError::Decrypt)
+        if cipher.len() != self.size() {
+            return Err(RsaError::Decrypt);
+        }
+        unpad_oaep(&self.raw(rng, cipher).map_err(|_| RsaError::Decrypt)?)
     }
 
     /// Decrypts what [`RsaPublic::encrypt_pkcs1`] made.

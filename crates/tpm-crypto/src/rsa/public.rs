@@ -1,11 +1,13 @@
 //! Public keys.
 
-use super::padding::{SHA1_DIGEST_INFO, TpmOaep, tpm_oaep};
+use super::blinding::public_power;
+use super::padding::{SHA1_DIGEST_INFO, oaep};
 use super::{MAX_BITS, MIN_BITS, RsaError};
 use crate::Drbg;
 use crate::compare::ct_eq;
 use alloc::vec::Vec;
 use crypto_bigint::BoxedUint;
+use crypto_bigint::modular::BoxedMontyForm;
 use rsa::traits::PublicKeyParts;
 
 /// A public key.
@@ -45,8 +47,7 @@ impl RsaPublic {
 
     /// Encrypts with OAEP, SHA-1, label `TCPA` (TPM Main 1.2, part 1, section 31.1.1). Takes up to `size() - 42` bytes.
     pub fn encrypt_oaep(&self, rng: &mut Drbg, plain: &[u8]) -> Result<Vec<u8>, RsaError> {
-        let padding: TpmOaep = tpm_oaep();
-        self.key.encrypt(rng, padding, plain).map_err(|_| RsaError::BadSize)
+        self.raw(&oaep(rng, plain, self.size())?)
     }
 
     /// Encrypts with PKCS #1 v1.5. Takes up to `size() - 11` bytes.
@@ -61,8 +62,8 @@ impl RsaPublic {
         if value >= *self.key.n().as_ref() {
             return Err(RsaError::BadSize);
         }
-        let power = rsa::hazmat::rsa_encrypt(&self.key, &value).map_err(|_| RsaError::BadSize)?;
-        super::padding::fixed(&power.to_be_bytes(), self.size())
+        let power = public_power(&BoxedMontyForm::new(value, self.key.n_params()), self.exponent());
+        super::padding::fixed(&power.retrieve().to_be_bytes(), self.size())
     }
 
     /// Checks a PKCS #1 v1.5 signature over a SHA-1 digest.

@@ -118,3 +118,64 @@ fn primes_have_random_bits_everywhere() {
     (want[0], want[31]) = (0x3f, 0xfe);
     assert_eq!(zeros, want);
 }
+
+#[test]
+fn oaep_is_what_another_implementation_makes_and_takes() {
+    let mut rng = rng(7);
+    let key = generate(1024, 65537, &mut rng);
+    let public = key.public();
+    let modulus = crypto_bigint::BoxedUint::from_be_slice_vartime(&public.modulus());
+    let prime = crypto_bigint::BoxedUint::from_be_slice_vartime(&key.prime());
+    let divisor = crypto_bigint::NonZero::new(prime.clone()).unwrap();
+    let other = rsa::RsaPrivateKey::from_p_q(prime, modulus.div_rem(&divisor).0, 65537u32.into()).unwrap();
+    let padding = || rsa::Oaep::<sha1::Sha1>::new_with_label(*b"TCPA");
+    for length in [0, 1, 20, 85, 86] {
+        let data = vec![length as u8; length];
+        let cipher = public.encrypt_oaep(&mut rng, &data).unwrap();
+        assert_eq!(other.decrypt_blinded(&mut rng, padding(), &cipher).unwrap(), data);
+        let cipher = other.to_public_key().encrypt(&mut rng, padding(), &data).unwrap();
+        assert_eq!(key.decrypt_oaep(&mut rng, &cipher).unwrap()[..], data[..]);
+    }
+    let wrong = other.to_public_key().encrypt(&mut rng, rsa::Oaep::<sha1::Sha1>::new(), b"no label").unwrap();
+    assert_eq!(key.decrypt_oaep(&mut rng, &wrong).err(), Some(RsaError::Decrypt));
+}
+
+#[test]
+fn malformed_oaep_blocks_are_refused() {
+    use super::padding::{oaep, unpad_oaep};
+    use crate::cipher::mgf1_sha1;
+    let mut rng = rng(8);
+    let good = oaep(&mut rng, b"data", 128).unwrap();
+    assert_eq!(unpad_oaep(&good).unwrap()[..], b"data"[..]);
+    for at in 0..good.len() - 4 {
+        let mut bad = good.to_vec();
+        bad[at] ^= 1;
+        assert!(unpad_oaep(&bad).is_err(), "byte {at}");
+    }
+    // Nothing but zeros after the label: no end, and another byte before the end.
+    for rest in [[0u8; 87], [2; 87]] {
+        let label = crate::sha1(&[b"TCPA"]);
+        let mut block = [&label[..], &rest].concat();
+        mgf1_sha1(&[&[9; 20]], &mut block);
+        let mut seed = [9; 20];
+        mgf1_sha1(&[&block], &mut seed);
+        assert!(unpad_oaep(&[&[0][..], &seed, &block].concat()).is_err());
+    }
+    for length in 0..42 {
+        assert!(unpad_oaep(&vec![0; length]).is_err());
+    }
+}
+
+#[test]
+fn blinding_wears_out_and_is_renewed() {
+    let mut rng = rng(9);
+    let key = generate(512, 3, &mut rng);
+    let mut value = [0; 64];
+    for round in 0..100u8 {
+        value[40] = round;
+        let power = key.raw(&mut rng, &value).unwrap();
+        assert_eq!(key.public().raw(&power).unwrap(), value);
+    }
+    let copy = key.clone();
+    assert_eq!(copy.raw(&mut rng, &value).unwrap(), key.raw(&mut rng, &value).unwrap());
+}

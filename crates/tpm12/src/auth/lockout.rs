@@ -25,6 +25,7 @@ impl Tpm {
     pub(crate) fn count_failure(&mut self) {
         let now = self.volatile.now;
         let lockout = &mut self.volatile.lockout;
+        lockout.reset_used &= now < lockout.until;
         let forgiven = now.saturating_sub(lockout.counted_at) / FORGIVE_US;
         lockout.failures =
             lockout.failures.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX)).saturating_add(1);

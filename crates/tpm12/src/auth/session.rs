@@ -114,6 +114,13 @@ impl Tpm {
         self.volatile.sessions.retain(|session| session.protocol == PID_OIAP || session.entity != *entity);
     }
 
+    /// The same with the saved ones (part 3, section 17.2, action 8): they hold a secret that is none any more. Whose a saved one
+    /// is stands inside of its blob, so all of them end.
+    pub(crate) fn revoke_sessions_of(&mut self, entity: &Entity) {
+        self.close_sessions_of(entity);
+        self.volatile.contexts.clear();
+    }
+
     /// A handle that nothing has.
     pub(crate) fn new_handle(&mut self, kind: HandleKind) -> u32 {
         loop {

@@ -8,7 +8,7 @@ use crate::structs::key::{Key, KeyBlob, StoreAsymKey};
 use crate::structs::seal::{PT_SEAL, SealedData};
 use crate::tpm::Tpm;
 use crate::wire::Wire;
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use zeroize::Zeroizing;
 
@@ -31,6 +31,9 @@ pub(crate) fn tpm_change_auth(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     let plain = parent.rsa.decrypt_oaep(&mut tpm.rng, &enc_data).map_err(|_| codes::DECRYPT_ERROR)?;
     let changed = if kind == u16::from(ET_KEY) {
         let mut store = StoreAsymKey::from_bytes(&plain, codes::INVALID_STRUCTURE)?;
+        if !store.is_key() {
+            return Err(codes::INVALID_STRUCTURE.into());
+        }
         tpm.authorize(call, 1, &store.usage_auth, &Entity::BLOB, Protocol::Oiap)?;
         store.usage_auth = new_auth;
         Zeroizing::new(store.to_bytes())
@@ -63,16 +66,16 @@ pub(crate) fn tpm_change_auth_owner(tpm: &mut Tpm, call: &mut Call<'_>) -> Done 
     let new_auth = call.decrypt_auth(0, &enc_auth, false)?;
     if kind == u16::from(ET_OWNER) {
         tpm.permanent.edit().owner_auth = Some(new_auth);
-        tpm.close_sessions_of(&Entity::OWNER);
     } else if kind == u16::from(ET_SRK) {
         let srk = tpm.permanent.srk.clone().ok_or(codes::NOSRK)?;
         let store = StoreAsymKey { usage_auth: new_auth, ..srk.store() };
         let changed = Key::join(KeyBlob { ..srk.blob.clone() }, store)?;
-        tpm.close_sessions_of(&Entity::key(srk.pub_data_digest));
-        tpm.permanent.edit().srk = Some(Arc::new(changed));
+        tpm.revoke_sessions_of(&Entity::key(srk.pub_data_digest));
+        tpm.permanent.edit().srk = Some(Rc::new(changed));
     } else {
         return Err(codes::WRONG_ENTITYTYPE.into());
     }
+    tpm.revoke_sessions_of(&Entity::OWNER);
     Ok(())
 }
 

@@ -92,9 +92,10 @@ impl Tpm {
         Ok(self.permanent.restrict_delegate >> bit & 1 == 0)
     }
 
-    /// A change of the tables ends every session that rests on them, and the owner pointer.
+    /// A change of the tables ends every session that rests on them, every saved one, and the owner pointer.
     fn end_delegations(&mut self) {
         self.volatile.sessions.retain(|session| session.delegation.is_none());
+        self.volatile.contexts.clear();
         self.volatile.owner_pointer_type = 0;
     }
 

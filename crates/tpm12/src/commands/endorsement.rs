@@ -7,7 +7,7 @@ use crate::structs::key::{ES_RSAESOAEP, KeyParms, PubKey, SS_NONE};
 use crate::structs::{AuthData, Nonce};
 use crate::tpm::{KH_EK, KH_SRK, Tpm};
 use crate::wire::Wire;
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use tpm_crypto::{ct_eq, sha1};
 use zeroize::Zeroizing;
 
@@ -36,7 +36,7 @@ fn create_ek(tpm: &mut Tpm, call: &mut Call<'_>, nonce: &Nonce, parms: &KeyParms
         return Err(codes::BAD_KEY_PROPERTY.into());
     }
     let key = call.generated_key(bits, exponent)?;
-    tpm.permanent.edit().ek = Some(Arc::new(key));
+    tpm.permanent.edit().ek = Some(Rc::new(key));
     let public = tpm.pubek()?;
     answer(call, &public, nonce);
     Ok(())
@@ -72,6 +72,7 @@ pub(crate) fn tpm_revoke_trust(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     if !tpm.permanent.flags.enable_revoke_ek {
         return Err(codes::PERMANENTEK.into());
     }
+    tpm.check_lockout()?;
     if !ct_eq(&*tpm.permanent.ek_reset, &*reset) {
         tpm.count_failure();
         return Err(codes::AUTHFAIL.into());

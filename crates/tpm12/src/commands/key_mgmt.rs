@@ -77,6 +77,8 @@ impl Tpm {
                 key.to_bytes()
             }
             RT_AUTH => self.session(handle).map_err(|_| missing)?.to_bytes(),
+            // Saved and loaded again, it would look as if no other command had run meanwhile.
+            RT_TRANS if self.volatile.exclusive == handle => return Err(missing),
             RT_TRANS => self.transport(handle).map_err(|_| missing)?.to_bytes(),
             RT_DAA_TPM => self.daa_session(handle).ok_or(missing)?.to_bytes(),
             _ => return Err(missing),

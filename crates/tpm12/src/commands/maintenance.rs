@@ -10,7 +10,7 @@ use crate::structs::migration::{decode, encode, mask};
 use crate::structs::{AuthData, Nonce};
 use crate::tpm::Tpm;
 use crate::wire::Wire;
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use tpm_crypto::{ct_eq, mgf1_sha1, sha1};
@@ -97,7 +97,7 @@ pub(crate) fn tpm_load_maintenance_archive(tpm: &mut Tpm, call: &mut Call<'_>) -
     tpm.clear_owner();
     let permanent = tpm.permanent.edit();
     permanent.proofs.tpm_proof = proof;
-    permanent.srk = Some(Arc::new(new_srk));
+    permanent.srk = Some(Rc::new(new_srk));
     permanent.owner_auth = Some(if random.is_empty() { owner } else { source_owner });
     permanent.flags.read_pubek = false;
     permanent.flags.maintenance_done = true;

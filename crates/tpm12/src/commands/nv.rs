@@ -134,7 +134,7 @@ pub(crate) fn tpm_nv_define_space(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
             return Err(codes::AREA_LOCKED.into());
         }
         // The old area goes even if the new definition is then refused (action 6).
-        tpm.close_sessions_of(&Entity::nv(index));
+        tpm.revoke_sessions_of(&Entity::nv(index));
         tpm.forget_locks(index);
         tpm.permanent.edit().nv.retain(|area| area.public.index != index);
         if public.data_size == 0 {

@@ -8,7 +8,7 @@ use crate::state::permanent::{DELEGATE_ROWS, Proofs};
 use crate::structs::AuthData;
 use crate::structs::key::{ES_RSAESOAEP, FLAG_MIGRATABLE, KEY_STORAGE, Key, KeyBlob, PT_ASYM, SS_NONE};
 use crate::tpm::Tpm;
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use zeroize::Zeroizing;
 
@@ -106,7 +106,7 @@ pub(crate) fn tpm_take_ownership(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     let permanent = tpm.permanent.edit();
     permanent.proofs = proofs;
     permanent.owner_auth = Some(owner_auth);
-    permanent.srk = Some(Arc::new(srk));
+    permanent.srk = Some(Rc::new(srk));
     permanent.flags.read_pubek = false;
     Ok(())
 }

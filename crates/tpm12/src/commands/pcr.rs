@@ -8,7 +8,7 @@ use crate::structs::pcr::{PCR_COUNT, PcrInfoShort, Selection};
 use crate::structs::{Digest, Nonce};
 use crate::tpm::Tpm;
 use crate::wire::Wire;
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tpm_crypto::sha1;
 use tpm_wire::Writer;
@@ -86,7 +86,7 @@ pub(crate) fn tpm_pcr_reset(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
 }
 
 /// The key of a quote, authorized.
-fn quoting_key(tpm: &mut Tpm, call: &mut Call<'_>, schemes: &[u16]) -> Result<Arc<Key>, Code> {
+fn quoting_key(tpm: &mut Tpm, call: &mut Call<'_>, schemes: &[u16]) -> Result<Rc<Key>, Code> {
     let [handle, _] = call.handles;
     let key = tpm.key_to_use(handle, call.locality)?;
     tpm.authorize_key(call, 0, &key, KeyUse::Private)?;

@@ -12,7 +12,7 @@ use crate::structs::pcr::PcrRestriction;
 use crate::structs::seal::{PT_SEAL, SealedData, StoredData};
 use crate::tpm::{KH_SRK, Tpm};
 use crate::wire::Wire;
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tpm_crypto::{aes_ctr, ct_eq, mgf1_sha1, sha1};
 use zeroize::Zeroizing;
@@ -67,7 +67,7 @@ pub(crate) fn tpm_sealx(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     seal(tpm, call, &key, &enc_auth, StoredData { v12: true, entity_type, seal_info, enc_data: Vec::new() }, data)
 }
 
-fn authorize_sealing(tpm: &mut Tpm, call: &mut Call<'_>, data: &[u8]) -> Result<Arc<Key>, Code> {
+fn authorize_sealing(tpm: &mut Tpm, call: &mut Call<'_>, data: &[u8]) -> Result<Rc<Key>, Code> {
     let [handle, _] = call.handles;
     let key = tpm.key_to_use(handle, call.locality)?;
     tpm.authorize_key_by(call, 0, &key, KeyUse::Private, Protocol::Osap)?;
@@ -263,7 +263,7 @@ pub(crate) fn load_key(tpm: &mut Tpm, call: &mut Call<'_>) -> Result<u32, Code> 
     if !payload || unfit || !migratable && !tpm.is_proof(&store.migration_auth) {
         return Err(codes::INVALID_KEYUSAGE);
     }
-    let key = Arc::new(Key::join(blob, store)?);
+    let key = Rc::new(Key::join(blob, store)?);
     let uses_pcrs =
         |key: &Key| key.blob.restriction().is_ok_and(|info| info.is_some_and(|i| !i.release_selection().is_empty()));
     let parent_pcr_status = parent.parent_pcr_status || uses_pcrs(&parent_key);

@@ -5,7 +5,7 @@ use crate::structs::delegate::{DelegateRow, Family};
 use crate::structs::key::{Key, PubKey};
 use crate::structs::nv::NvArea;
 use crate::wire::{Record, Wire, wire_struct};
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tpm_crypto::Drbg;
 use tpm_crypto::rsa::RsaPrivate;
@@ -81,7 +81,7 @@ wire_struct! {
     /// A key that the owner holds in the TPM (`TPM_KeyControlOwner`).
     pub(crate) struct OwnerEvictKey {
         handle: u32,
-        key: Arc<Key>,
+        key: Rc<Key>,
         parent_pcr_status: bool,
     }
 }
@@ -116,14 +116,14 @@ pub(crate) struct Permanent {
     pub level: u16,
     pub flags: PermanentFlags,
     /// The endorsement key.
-    pub ek: Option<Arc<RsaPrivate>>,
+    pub ek: Option<Rc<RsaPrivate>>,
     /// What `TPM_RevokeTrust` must present, if the endorsement key is revocable.
     pub ek_reset: AuthData,
     pub daa_seed: AuthData,
     pub proofs: Proofs,
     /// The owner's authorization; there is an owner if it is there.
     pub owner_auth: Option<AuthData>,
-    pub srk: Option<Arc<Key>>,
+    pub srk: Option<Rc<Key>>,
     pub operator_auth: Option<AuthData>,
     pub dir: [u8; 20],
     pub maintenance_pub: Option<PubKey>,
@@ -156,7 +156,7 @@ impl Permanent {
         Self {
             level: super::LEVEL,
             flags: PermanentFlags::default(),
-            ek: Some(Arc::new(ek)),
+            ek: Some(Rc::new(ek)),
             ek_reset: Zeroizing::new([0; 20]),
             daa_seed: Zeroizing::new(rng.bytes()),
             proofs: Proofs::random(rng),
@@ -189,18 +189,18 @@ impl Permanent {
 
 impl Record for Option<DelegateRow> {}
 
-impl Wire for Arc<Key> {
+impl Wire for Rc<Key> {
     fn put(&self, w: &mut Writer<'_>) {
         (**self).put(w);
     }
 
     fn get(r: &mut Reader<'_>) -> Result<Self, crate::codes::Code> {
-        Key::get(r).map(Arc::new)
+        Key::get(r).map(Rc::new)
     }
 }
 
 /// Exponent, modulus, one prime.
-impl Wire for Arc<RsaPrivate> {
+impl Wire for Rc<RsaPrivate> {
     fn put(&self, w: &mut Writer<'_>) {
         let public = self.public();
         w.u32(public.exponent()).sized32(&public.modulus()).sized32(&self.prime());
@@ -209,6 +209,6 @@ impl Wire for Arc<RsaPrivate> {
     fn get(r: &mut Reader<'_>) -> Result<Self, crate::codes::Code> {
         let (exponent, modulus, prime) = (r.u32()?, r.sized32()?, r.sized32()?);
         let key = RsaPrivate::from_prime(modulus, prime, exponent);
-        key.map(Arc::new).map_err(|_| crate::codes::BAD_KEY_PROPERTY)
+        key.map(Rc::new).map_err(|_| crate::codes::BAD_KEY_PROPERTY)
     }
 }

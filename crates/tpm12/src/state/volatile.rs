@@ -7,7 +7,7 @@ use crate::structs::key::Key;
 use crate::structs::pcr::{Bank, PCR_COUNT};
 use crate::structs::{Digest, Nonce};
 use crate::wire::{Wire, wire_struct};
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tpm_crypto::Drbg;
 use tpm_wire::{Reader, Writer};
@@ -29,7 +29,7 @@ wire_struct! {
     #[derive(Clone)]
     pub(crate) struct LoadedKey {
         handle: u32,
-        key: Arc<Key>,
+        key: Rc<Key>,
         /// Whether the parent chain depends on PCRs.
         parent_pcr_status: bool,
         /// Held by the owner: never flushed or evicted by others.

@@ -231,6 +231,13 @@ wire_struct! {
     }
 }
 
+impl StoreAsymKey {
+    /// Whether it is a key that could be loaded. Sealed data looks the same but for the payload type.
+    pub(crate) fn is_key(&self) -> bool {
+        [PT_ASYM, PT_MIGRATE_RESTRICTED, PT_MIGRATE_EXTERNAL].contains(&self.payload)
+    }
+}
+
 /// A key with its private part ready for use.
 pub(crate) struct Key {
     pub blob: KeyBlob,

@@ -3,9 +3,9 @@ use crate::dispatch::table::ord;
 use crate::testing::client::*;
 use crate::testing::{finish, fresh_state, owned, rng, send, stranger, tpm};
 use crate::{Options, StartupType};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use std::sync::OnceLock;
 use tpm_crypto::number::{add, mul_pow_mod};
 use tpm_crypto::rsa::{DEFAULT_EXPONENT, KeyGen, RsaPrivate};
 use tpm_crypto::sha1;
@@ -37,29 +37,32 @@ struct Issuer {
     settings: Vec<u8>,
 }
 
+/// One for each thread: a private key is not shared between threads.
 fn issuer() -> &'static Issuer {
-    static ISSUER: OnceLock<Issuer> = OnceLock::new();
-    ISSUER.get_or_init(|| {
-        let mut rng = rng(111);
-        let mut key = || {
-            let mut generation = KeyGen::new(2048, DEFAULT_EXPONENT).unwrap();
-            core::iter::repeat_with(|| generation.step(&mut rng)).flatten().next().unwrap()
-        };
-        let (root, own) = (key(), key());
-        let n = key().public().modulus();
-        let mut square = || {
-            let root: [u8; 256] = rng.bytes();
-            mul_pow_mod(&[1], &root, &[2], &n).unwrap().to_vec()
-        };
-        let (r0, r1, s0) = (square(), square(), square());
-        // S1 carries on where the exponents of S0 end.
-        let power = [&[1][..], &[0; 128]].concat();
-        let s1 = mul_pow_mod(&[1], &s0, &power, &n).unwrap().to_vec();
-        let (gamma, w) = (hex(GAMMA), [vec![0; 192], hex(W)].concat());
-        let digests: Vec<u8> = [&r0, &r1, &s0, &s1, &n, &gamma].iter().flat_map(|value| sha1(&[value])).collect();
-        let settings = [&[0, 0x2f][..], &digests, &hex(Q)].concat();
-        Issuer { root, own, n, r0, r1, s0, s1, gamma, w, settings }
-    })
+    std::thread_local!(static ISSUER: &'static Issuer = Box::leak(Box::new(make_issuer())));
+    ISSUER.with(|issuer| *issuer)
+}
+
+fn make_issuer() -> Issuer {
+    let mut rng = rng(111);
+    let mut key = || {
+        let mut generation = KeyGen::new(2048, DEFAULT_EXPONENT).unwrap();
+        core::iter::repeat_with(|| generation.step(&mut rng)).flatten().next().unwrap()
+    };
+    let (root, own) = (key(), key());
+    let n = key().public().modulus();
+    let mut square = || {
+        let root: [u8; 256] = rng.bytes();
+        mul_pow_mod(&[1], &root, &[2], &n).unwrap().to_vec()
+    };
+    let (r0, r1, s0) = (square(), square(), square());
+    // S1 carries on where the exponents of S0 end.
+    let power = [&[1][..], &[0; 128]].concat();
+    let s1 = mul_pow_mod(&[1], &s0, &power, &n).unwrap().to_vec();
+    let (gamma, w) = (hex(GAMMA), [vec![0; 192], hex(W)].concat());
+    let digests: Vec<u8> = [&r0, &r1, &s0, &s1, &n, &gamma].iter().flat_map(|value| sha1(&[value])).collect();
+    let settings = [&[0, 0x2f][..], &digests, &hex(Q)].concat();
+    Issuer { root, own, n, r0, r1, s0, s1, gamma, w, settings }
 }
 
 /// A product of powers modulo n.

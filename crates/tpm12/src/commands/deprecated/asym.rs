@@ -12,7 +12,7 @@ use crate::structs::key::{
 use crate::structs::{AuthData, Nonce};
 use crate::tpm::{KH_SRK, Tpm};
 use crate::wire::{Wire, wire_struct};
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tpm_crypto::{ct_eq, hmac_sha1, sha1};
 use zeroize::Zeroizing;
@@ -49,7 +49,7 @@ pub(crate) fn tpm_change_auth_asym_start(tpm: &mut Tpm, call: &mut Call<'_>) -> 
     let (bits, exponent) = blob.parms.rsa_details()?;
     let rsa = call.generated_key(bits, exponent)?;
     let none = || Zeroizing::new([0; 20]);
-    let key = Arc::new(Key::create(blob, rsa, PT_ASYM, none(), none()));
+    let key = Rc::new(Key::create(blob, rsa, PT_ASYM, none(), none()));
     let handle = tpm.new_handle(HandleKind::Key);
     tpm.add_key(key.clone(), false, handle)?;
     let loaded = LoadedKey { handle, key: key.clone(), parent_pcr_status: false, owner_evict: false };
@@ -85,7 +85,11 @@ pub(crate) fn tpm_change_auth_asym_finish(tpm: &mut Tpm, call: &mut Call<'_>) ->
     if ephemeral.blob.usage != KEY_AUTHCHANGE {
         return Err(codes::BAD_PARAMETER.into());
     }
+    tpm.check_lockout()?;
     let mut store: StoreAsymKey = tpm.unwrap(&parent, &enc_data)?;
+    if !store.is_key() {
+        return Err(codes::INVALID_STRUCTURE.into());
+    }
     let plain = ephemeral.rsa.decrypt_oaep(&mut tpm.rng, &enc_new_auth).map_err(|_| codes::DECRYPT_ERROR)?;
     let new = ChangeAuthValidate::from_bytes(&plain, codes::INVALID_STRUCTURE)?;
     if !ct_eq(&hmac_sha1(&*store.usage_auth, &[&*new.new_auth]), &link) {

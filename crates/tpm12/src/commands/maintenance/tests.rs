@@ -2,9 +2,9 @@ use crate::dispatch::table::ord;
 use crate::testing::client::*;
 use crate::testing::{commit, fresh_state, owned, rng, send, unstarted};
 use crate::{Options, StartupType, Tpm12};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use std::sync::OnceLock;
 use tpm_crypto::rsa::{DEFAULT_EXPONENT, KeyGen, RsaPrivate};
 use tpm_crypto::{mgf1_sha1, sha1};
 
@@ -20,11 +20,14 @@ const ALL: [u32; 5] = [
 
 /// The maintainer's key.
 fn maintainer() -> &'static RsaPrivate {
-    static KEY: OnceLock<RsaPrivate> = OnceLock::new();
-    KEY.get_or_init(|| {
-        let (mut rng, mut generation) = (rng(93), KeyGen::new(2048, DEFAULT_EXPONENT).unwrap());
-        core::iter::repeat_with(|| generation.step(&mut rng)).flatten().next().unwrap()
-    })
+    // One for each thread: a private key is not shared between threads.
+    std::thread_local!(static KEY: &'static RsaPrivate = Box::leak(Box::new(make_key())));
+    KEY.with(|key| *key)
+}
+
+fn make_key() -> RsaPrivate {
+    let (mut rng, mut generation) = (rng(93), KeyGen::new(2048, DEFAULT_EXPONENT).unwrap());
+    core::iter::repeat_with(|| generation.step(&mut rng)).flatten().next().unwrap()
 }
 
 fn pubkey(modulus: &[u8], enc: u8, sig: u8) -> Vec<u8> {

@@ -2,9 +2,9 @@ use crate::Tpm12;
 use crate::dispatch::table::ord;
 use crate::testing::client::*;
 use crate::testing::{owned, rng, send, stranger, tpm};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use std::sync::OnceLock;
 use tpm_crypto::rsa::{DEFAULT_EXPONENT, KeyGen, RsaPrivate};
 use tpm_crypto::{mgf1_sha1, sha1};
 
@@ -12,11 +12,14 @@ extern crate std;
 
 /// A key outside any TPM, the same for all tests.
 pub(super) fn outside() -> &'static RsaPrivate {
-    static KEY: OnceLock<RsaPrivate> = OnceLock::new();
-    KEY.get_or_init(|| {
-        let (mut rng, mut generation) = (rng(91), KeyGen::new(2048, DEFAULT_EXPONENT).unwrap());
-        core::iter::repeat_with(|| generation.step(&mut rng)).flatten().next().unwrap()
-    })
+    // One for each thread: a private key is not shared between threads.
+    std::thread_local!(static KEY: &'static RsaPrivate = Box::leak(Box::new(make_key())));
+    KEY.with(|key| *key)
+}
+
+fn make_key() -> RsaPrivate {
+    let (mut rng, mut generation) = (rng(91), KeyGen::new(2048, DEFAULT_EXPONENT).unwrap());
+    core::iter::repeat_with(|| generation.step(&mut rng)).flatten().next().unwrap()
 }
 
 /// A `TPM_PUBKEY`.
