@@ -97,11 +97,9 @@ pub(crate) fn tpm_create_migration_blob(tpm: &mut Tpm, call: &mut Call<'_>) -> D
     // A key that may not migrate has the TPM's proof in this place, which nobody knows.
     tpm.authorize(call, usize::from(both), &store.migration_auth, &Entity::BLOB, Protocol::Oiap)?;
     tpm.check_destination(&destination)?;
-    // The owner has authorized the destination for one scheme (section 11.3).
-    if kind != destination.scheme {
-        return Err(codes::BAD_MODE.into());
-    }
     match kind {
+        // The owner has authorized the destination for one scheme (section 11.3).
+        MS_MIGRATE | MS_REWRAP if kind != destination.scheme => Err(codes::BAD_MODE.into()),
         MS_MIGRATE => tpm.send_away(call, &destination.key, &store, PT_MIGRATE, &store.migration_auth),
         MS_REWRAP => {
             let plain = Zeroizing::new(store.to_bytes());

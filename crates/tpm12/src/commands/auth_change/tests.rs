@@ -38,6 +38,10 @@ fn the_authorization_of_sealed_data_changes() {
     let enc = auth.encrypt(&KEY_AUTH, false);
     let blob = call(&mut tpm, ord::SEAL, &[SRK], &[&enc, &sized(&[]), &sized(b"data")], &mut [&mut auth]).unwrap();
     let (head, encrypted) = blob.split_at(12);
+    // A private key looks like sealed data: each is refused as the other.
+    assert_eq!(change(&mut tpm, 5, KEY_AUTH, encrypted), Err(67));
+    let key = create_key(&mut tpm, SRK, SRK_AUTH, &signing_template(2, 512)).unwrap();
+    assert_eq!(change(&mut tpm, 3, KEY_AUTH, &key[key.len() - 256..]), Err(19));
     let changed = change(&mut tpm, 3, KEY_AUTH, encrypted).unwrap();
     let changed = [head, &changed].concat();
     for (secret, code) in [(KEY_AUTH, Some(29)), (NEW, None)] {
@@ -59,10 +63,18 @@ fn the_owners_and_the_root_keys_authorizations_change() {
     assert_eq!(change(&mut tpm, 3, 2, OWNER), Some(3));
     assert_eq!(change(&mut tpm, 4, 5, OWNER), Some(37));
     let mut lingering = osap(&mut tpm, 2, 0, OWNER);
+    let put_away = osap(&mut tpm, 2, 0, OWNER);
+    let saved = send(&mut tpm, ord::SAVE_AUTH_CONTEXT, &[&put_away.handle.to_be_bytes()]).unwrap();
     assert_eq!(change(&mut tpm, 4, 2, OWNER), None);
+    assert_eq!(send(&mut tpm, ord::LOAD_AUTH_CONTEXT, &[&saved]), Err(90), "a saved session of the old secret");
     assert_eq!(call(&mut tpm, ord::DISABLE_OWNER_CLEAR, &[], &[], &mut [&mut lingering]), Err(34));
     let key = create_key(&mut tpm, SRK, SRK_AUTH, &signing_template(2, 512)).unwrap();
+    let mut owners = osap(&mut tpm, 2, 0, NEW);
+    let put_away = osap(&mut tpm, 1, SRK, SRK_AUTH);
+    let saved = send(&mut tpm, ord::SAVE_AUTH_CONTEXT, &[&put_away.handle.to_be_bytes()]).unwrap();
     assert_eq!(change(&mut tpm, 4, 4, NEW), None);
+    assert_eq!(send(&mut tpm, ord::LOAD_AUTH_CONTEXT, &[&saved]), Err(90));
+    assert_eq!(call(&mut tpm, ord::DISABLE_OWNER_CLEAR, &[], &[], &mut [&mut owners]), Err(34));
     assert_eq!(load_key(&mut tpm, SRK, SRK_AUTH, &key), Err(1));
     assert!(load_key(&mut tpm, SRK, NEW, &key).is_ok());
     assert!(send(&mut tpm, ord::RESET, &[]).is_ok());

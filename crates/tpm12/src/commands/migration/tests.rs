@@ -198,6 +198,7 @@ fn what_is_not_authorized_does_not_migrate() {
     for kind in [0, 3, 4, 5, 6] {
         assert_eq!(create_blob(&mut tpm, kind, &destination, &key, MIGRATION_AUTH).unwrap_err(), 3);
     }
+    assert_eq!(create_blob(&mut tpm, 2, &destination, &key, MIGRATION_AUTH).unwrap_err(), 44, "not for this scheme");
     let fixed = create_key(&mut tpm, SRK, SRK_AUTH, &signing_template(2, 512)).unwrap();
     assert_eq!(create_blob(&mut tpm, 1, &destination, &fixed, MIGRATION_AUTH).unwrap_err(), 29);
     let mut damaged = key.clone();

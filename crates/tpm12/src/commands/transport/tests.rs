@@ -181,6 +181,24 @@ fn an_exclusive_session_ends_with_the_first_command_beside_it() {
 }
 
 #[test]
+fn an_exclusive_session_is_not_put_away_to_run_other_commands_meanwhile() {
+    let (kind, label) = (4u32.to_be_bytes(), [0; 16]);
+    for exclusive in [0, EXCLUSIVE] {
+        let mut tpm = owned();
+        let mut session = establish(&mut tpm, LOG | exclusive, false);
+        let save = command(ord::SAVE_CONTEXT, &[&session.handle.to_be_bytes(), &kind, &label]);
+        if exclusive != 0 {
+            let inside = session.execute(&mut tpm, &save, 14, 0, 10, [0; 20]).unwrap();
+            assert_eq!(inside[6..10], [0, 0, 0, 53]);
+        }
+        let saved = send(&mut tpm, ord::SAVE_CONTEXT, &[&session.handle.to_be_bytes(), &kind, &label]);
+        assert_eq!(saved.err(), (exclusive != 0).then_some(53));
+        let ticks = command(ord::GET_TICKS, &[]);
+        assert_eq!(session.execute(&mut tpm, &ticks, 10, 0, 10, [0; 20]), Err(34), "it is gone either way");
+    }
+}
+
+#[test]
 fn a_hash_sequence_stays_where_it_began() {
     let mut tpm = owned();
     let mut session = establish(&mut tpm, 0, false);
