@@ -152,6 +152,20 @@ fn one_guest_at_a_time() {
 }
 
 #[test]
+fn two_devices_of_one_guest_are_the_same_tpm() {
+    let world = World::new();
+    let mut vtpm = world.start();
+    let first = vtpm.attach(1);
+    vtpm.extend(first, b"a");
+    let second = FrontId { domid: DomId(1), devid: 1, attach: 9 };
+    vtpm.guests.events.borrow_mut().push_back(Event::Attached { front: second, uuid: [1; 16] });
+    vtpm.extend(second, b"b");
+    assert_eq!(vtpm.pcr(first), b"ab");
+    vtpm.detach(first);
+    assert_eq!(vtpm.pcr(second), b"ab");
+}
+
+#[test]
 fn a_mark_that_cannot_be_written_is_no_admission() {
     let world = World::new();
     let mut vtpm = world.start();
