@@ -115,6 +115,15 @@ mod tests {
     }
 
     #[test]
+    fn format_1_reads_for_ever() {
+        let parts: [&[u8]; 7] =
+            [&[0, 1, 0x12, 2, 1], &[5; 20], &[1; 20], b"\0\0\0\x03\x02\x02\x02", &[3; 20], &[0, 0, 0, 3], &[4; 3]];
+        assert_eq!(label(Some(AuthData([5; 20])), 3).to_bytes(), parts.concat());
+        let kept = Label::parse(&parts.concat()).ok().unwrap();
+        assert!(kept.locality == 2 && kept.srk_auth == Some(AuthData([5; 20])) && kept.root.blob == [4; 3]);
+    }
+
+    #[test]
     fn what_is_not_ours_is_refused() {
         let good = label(None, 30).to_bytes();
         let parse = |bytes: &[u8]| Label::parse(bytes).err();

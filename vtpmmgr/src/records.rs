@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn format_1_reads_for_ever() {
+        let parts: [&[u8]; 6] = [&[0, 1, 1], &[9; 20], &[0, 0, 0, 1], &[5; 16], &[60; 61], &[0; 4]];
+        let bytes = parts.concat();
+        let table = Table::new(Some(&AuthData([9; 20]))).with(&uuid(5), &[60; 60]).ok().unwrap();
+        assert_eq!(table.bytes(), bytes);
+        let kept = Table::parse(Zeroizing::new(bytes)).ok().unwrap();
+        assert_eq!(kept.get(&uuid(5)), Some(&[60; 60][..]));
+    }
+
+    #[test]
     fn zero_bytes_at_a_records_end_are_part_of_it() {
         let table = Table::new(None).with(&uuid(1), &[0; 64]).ok().unwrap();
         assert_eq!(reparsed(&table).get(&uuid(1)), Some(&[0; 64][..]));
