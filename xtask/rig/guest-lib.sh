@@ -57,29 +57,6 @@ nv_read() {
     echo "${out:8}"
 }
 
-# start_tcsd: the daemon that tpm_version talks to; it has /dev/tpm0 for itself until stop_tcsd.
-start_tcsd() {
-    chown tss:tss /dev/tpm0
-    tcsd -f >/tmp/tcsd.log 2>&1 &
-    local _
-    for _ in $(seq 100); do
-        (: <>/dev/tcp/127.0.0.1/30003) 2>/dev/null && return 0
-        sleep 0.1
-    done
-    cat /tmp/tcsd.log
-    return 1
-}
-
-stop_tcsd() {
-    killall tcsd
-    local _
-    for _ in $(seq 50); do
-        pidof tcsd >/dev/null || return 0
-        sleep 0.1
-    done
-    return 1
-}
-
 # reload_driver: xen-tpmfront out of the kernel and in again. The device is unbound first, since xenbus keeps the module
 # of a bound driver from being unloaded.
 reload_driver() {

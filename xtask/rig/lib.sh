@@ -3,9 +3,7 @@
 # Domains are named vtpmmgr, vtpm-NAME and NAME. Their configs are the examples of docs/xl; the disks lie in $VTPM_STATE.
 
 RIG=/run/rig
-mkdir -p $RIG /usr/lib/xen /var/lib/xen
-ln -sfn "$VTPM_DIR" /usr/lib/xen/boot
-ln -sfn "$VTPM_STATE" /var/lib/xen/vtpm
+mkdir -p $RIG
 
 # The time since dom0 booted, and a remark.
 note() {

@@ -13,7 +13,7 @@ show() {
 
 show 'cat /sys/class/tpm/tpm0/device/modalias; grep . /sys/class/tpm/tpm0/tpm_version_major'
 # tpm-tools' tpm_version writes a few bytes of its stack to its error output.
-show 'start_tcsd && tpm_version 2>/dev/null && stop_tcsd'
+show 'tpm_version 2>/dev/null'
 show 'echo "PCR 10: $(pcr_read 10)"'
 before=$(guest_run g1 'pcr_read 10') || die "PCR 10 cannot be read"
 show 'echo "extended with $(echo measured | sha1sum | cut -c1-40)"; pcr_extend 10 $(echo measured | sha1sum | cut -c1-40)'

@@ -71,6 +71,21 @@ const DOM0_PROGRAMS: &[&str] = &[
 const GUEST_PROGRAMS: &[&str] =
     &["bash", "busybox", "tcsd", "tpm_version", "xenstore-read", "xenstore-write", "xenstore-ls"];
 
+/// Programs of tpm-tools, which run with a tcsd of their own where there is none (`xtask/rig/with-tcsd`).
+const TPM_TOOLS: &[&str] = &[
+    "tpm_version",
+    "tpm_selftest",
+    "tpm_getpubek",
+    "tpm_takeownership",
+    "tpm_clear",
+    "tpm_changeownerauth",
+    "tpm_nvinfo",
+    "tpm_nvdefine",
+    "tpm_nvread",
+    "tpm_nvwrite",
+    "tpm_nvrelease",
+];
+
 /// The boot files, from the cache or made now.
 pub fn kit(paths: &Paths) -> Result<Kit> {
     let dir = paths.rig().join("boot");
@@ -85,9 +100,10 @@ pub fn kit(paths: &Paths) -> Result<Kit> {
         std::fs::read_to_string(scripts.join(name))
             .with_context(|| format!("cannot read {}", scripts.join(name).display()))
     };
-    let (dom0_init, guest_init) = (read("dom0-init")?, read("guest-init")?);
-    let recipe =
-        format!("4 {DOM0_MODULES:?}{GUEST_MODULES:?}{DOM0_PROGRAMS:?}{GUEST_PROGRAMS:?}{dom0_init}{guest_init}");
+    let (dom0_init, guest_init, with_tcsd) = (read("dom0-init")?, read("guest-init")?, read("with-tcsd")?);
+    let recipe = format!(
+        "5 {DOM0_MODULES:?}{GUEST_MODULES:?}{DOM0_PROGRAMS:?}{GUEST_PROGRAMS:?}{TPM_TOOLS:?}{dom0_init}{guest_init}{with_tcsd}"
+    );
     let stamp = dir.join("complete");
     let pool_stamp = paths.rig().join("debian").join("complete");
     if pool_stamp.exists() && std::fs::read_to_string(&stamp).is_ok_and(|text| text == recipe) {
@@ -114,6 +130,13 @@ pub fn kit(paths: &Paths) -> Result<Kit> {
     let mut tree = base(&pool, GUEST_PROGRAMS, GUEST_MODULES)?;
     tree.file("init", 0o755, guest_init);
     tree.copy(&pool.tree.join("etc/tcsd.conf"), "etc/tcsd.conf")?;
+    tree.file("usr/lib/tpm-tools/with-tcsd", 0o755, with_tcsd);
+    for program in TPM_TOOLS {
+        let from = pool.find(program)?;
+        tree.copy(&from, &format!("usr/lib/tpm-tools/{program}"))?;
+        libraries(&pool, &from, &mut tree)?;
+        tree.link(&format!("usr/bin/{program}"), "/usr/lib/tpm-tools/with-tcsd");
+    }
     tree.dir("var/lib/tpm");
     write(&tree, &kit.guest)?;
     std::fs::write(&stamp, recipe)?;

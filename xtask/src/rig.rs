@@ -213,23 +213,33 @@ impl Rig {
              dom0_mem=768M,max:768M dom0_max_vcpus=2 bootscrub=0";
         // dom0's own TPM driver must leave the chip to the manager domain.
         const DOM0_ARGS: &str = "console=hvc0 loglevel=5 panic=1 initcall_blacklist=init_tis";
-        let modules = format!("{} {DOM0_ARGS},{}", self.kit.linux.display(), self.kit.dom0.display());
+        // QEMU ends a module's name at the first space, so that the modules are named relative to their folder.
+        let boot = self.kit.linux.parent().context("the boot files are in no folder")?;
+        let modules = format!("{} {DOM0_ARGS},{}", file_name(&self.kit.linux)?, file_name(&self.kit.dom0)?);
         let mut command = Command::new("qemu-system-x86_64");
         command
+            .current_dir(boot)
             .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt,+rdrand"])
             .args(["-smp", "2", "-m", "2048", "-display", "none", "-no-reboot", "-nodefaults", "-monitor", "none"])
-            .args(["-serial", &format!("file:{}", logs.join("serial.log").display())])
-            .arg("-kernel")
-            .arg(&self.kit.xen)
-            .args(["-append", XEN_ARGS, "-initrd", &modules])
-            .args(["-drive", &format!("if=virtio,format=raw,cache=unsafe,file={}", disk.display())])
+            .args(["-serial", &format!("file:{}", option(&logs.join("serial.log")))])
+            .args(["-kernel", file_name(&self.kit.xen)?, "-append", XEN_ARGS, "-initrd", &modules])
+            .args(["-drive", &format!("if=virtio,format=raw,cache=unsafe,file={}", option(disk))])
             .args([
                 "-virtfs",
-                &format!("local,path={},mount_tag=host,security_model=none,multidevs=remap", share.display()),
+                &format!("local,path={},mount_tag=host,security_model=none,multidevs=remap", option(share)),
             ])
             .args(chip.qemu_args());
         Guarded::spawn(&mut command, "QEMU")
     }
+}
+
+/// `path` as a value in one of QEMU's comma-separated options.
+fn option(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+fn file_name(path: &Path) -> Result<&str> {
+    path.file_name().and_then(|name| name.to_str()).with_context(|| format!("{}: no usable name", path.display()))
 }
 
 fn make_disk(path: &Path) -> Result<()> {
