@@ -1,4 +1,4 @@
-//! Round trips within, and against, the `openssl` program where it is needed by a claim (see `tests/`).
+//! Round trips, refusals, and OAEP against that of the crate `rsa`.
 
 use super::*;
 use crate::Drbg;
