@@ -7,6 +7,7 @@ use crate::wire::Wire;
 use alloc::vec::Vec;
 use tpm_crypto::rsa::RsaPrivate;
 use tpm_wire::{Reader, Writer};
+use zeroize::Zeroizing;
 
 /// Why a handler gave up.
 pub(crate) enum Stop {
@@ -57,6 +58,9 @@ pub(crate) struct AuthIn {
 /// Bytes in an authorization trailer.
 pub(crate) const AUTH_IN_SIZE: usize = 45;
 
+/// Bytes in the authorization trailer of a response.
+pub(crate) const AUTH_OUT_SIZE: usize = 41;
+
 impl Wire for AuthIn {
     fn put(&self, w: &mut Writer<'_>) {
         w.u32(self.handle).bytes(&self.nonce_odd).u8(self.keep.into()).bytes(&self.hmac);
@@ -100,7 +104,7 @@ pub(crate) struct Call<'a> {
     pub handles: [u32; 2],
     /// The parameters that are not read yet.
     pub params: Reader<'a>,
-    /// SHA-1 of ordinal and parameters.
+    /// SHA-1 of ordinal and parameters; zeros for a command that is neither authorized nor audited.
     pub in_digest: Digest,
     pub auths: [Option<AuthIn>; 2],
     pub proofs: [Option<Proof>; 2],
@@ -110,7 +114,7 @@ pub(crate) struct Call<'a> {
     /// Whether it is recorded in the audit digest.
     pub audited: bool,
     /// Output parameters.
-    pub out: Vec<u8>,
+    pub out: Zeroizing<Vec<u8>>,
     /// What the response's authorizations cover, if that is not return code, ordinal and output parameters.
     pub out_digest: Option<Digest>,
     /// An output handle that is no part of the output digest.

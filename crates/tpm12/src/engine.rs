@@ -5,7 +5,7 @@ use crate::call::ParentQuote;
 use crate::dispatch::{self, Outcome, Supplies};
 use crate::state::permanent::Permanent;
 use crate::state::volatile::Volatile;
-use crate::state::{StateError, load_permanent, load_volatile, store_permanent, store_volatile};
+use crate::state::{StateError, Tracked, load_permanent, load_volatile, store_permanent, store_volatile};
 use crate::tpm::Tpm;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -274,8 +274,11 @@ impl Engine for Tpm12 {
     fn discard(&mut self) {
         self.staged = None;
         self.cancel();
-        let permanent = load_permanent(&self.committed).expect("what was stored by this program loads");
-        self.tpm.permanent = crate::state::Tracked::new(permanent);
+        match load_permanent(&self.committed) {
+            Ok(permanent) => self.tpm.permanent = Tracked::new(permanent),
+            // It was loaded or written by this very program; should it not load, nothing that follows can be trusted.
+            Err(_) => self.tpm.volatile.failed = true,
+        }
         self.tpm.drop_orphans();
     }
 }

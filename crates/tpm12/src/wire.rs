@@ -19,6 +19,14 @@ pub(crate) trait Wire: Sized {
         out
     }
 
+    /// The same of a structure with secrets: wiped afterwards, and with room for every such structure, so that growing leaves no
+    /// copy behind.
+    fn to_secret(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(2048));
+        self.put(&mut Writer::new(&mut out));
+        out
+    }
+
     /// Takes it from bytes that must be used up; `left_over` if they are not.
     fn from_bytes(bytes: &[u8], left_over: Code) -> Result<Self, Code> {
         let mut r = Reader::new(bytes);

@@ -36,7 +36,7 @@ pub(crate) fn tpm_change_auth(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
         }
         tpm.authorize(call, 1, &store.usage_auth, &Entity::BLOB, Protocol::Oiap)?;
         store.usage_auth = new_auth;
-        Zeroizing::new(store.to_bytes())
+        store.to_secret()
     } else if kind == u16::from(ET_DATA) {
         let mut sealed = SealedData::from_bytes(&plain, codes::INVALID_STRUCTURE)?;
         if sealed.payload != PT_SEAL || !tpm.is_proof(&sealed.tpm_proof) {
@@ -44,7 +44,7 @@ pub(crate) fn tpm_change_auth(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
         }
         tpm.authorize(call, 1, &sealed.auth, &Entity::BLOB, Protocol::Oiap)?;
         sealed.auth = new_auth;
-        Zeroizing::new(sealed.to_bytes())
+        sealed.to_secret()
     } else {
         return Err(codes::WRONG_ENTITYTYPE.into());
     };

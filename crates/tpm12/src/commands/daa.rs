@@ -74,7 +74,7 @@ impl Tpm {
     /// Encrypts a secret that the platform keeps for the TPM.
     fn wrap_daa(&mut self, kind: u32, data: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
         let iv: [u8; 16] = self.rng.bytes();
-        let mut sensitive = Zeroizing::new(DaaSensitive { tag: Tag, data }.to_bytes());
+        let mut sensitive = DaaSensitive { tag: Tag, data }.to_secret();
         aes_ctr(&self.permanent.proofs.daa_blob_key, &iv, &mut sensitive);
         let mut blob = DaaBlob {
             tag: Tag,

@@ -102,9 +102,9 @@ impl Tpm {
     /// Encrypts a delegation's secret: initial counter and ciphertext.
     fn hide_secret(&mut self, auth: AuthData) -> (Vec<u8>, Vec<u8>) {
         let iv: [u8; 16] = self.rng.bytes();
-        let mut data = DelegateSensitive { tag: Tag, auth }.to_bytes();
+        let mut data = DelegateSensitive { tag: Tag, auth }.to_secret();
         aes_ctr(&self.permanent.proofs.delegate_key, &iv, &mut data);
-        (iv.to_vec(), data)
+        (iv.to_vec(), data.to_vec())
     }
 
     fn show_secret(&self, additional: &[u8], sensitive: &[u8]) -> Result<AuthData, Code> {

@@ -48,7 +48,7 @@ impl ContextBlob {
     /// HMAC of the blob with the sensitive part in the clear and an integrity of zeros.
     fn digest(&mut self, tpm: &Tpm) -> Digest {
         let integrity = core::mem::take(&mut self.integrity);
-        let bytes = Zeroizing::new(self.to_bytes());
+        let bytes = self.to_secret();
         self.integrity = integrity;
         hmac_sha1(&*tpm.permanent.proofs.tpm_proof, &[&bytes])
     }
@@ -74,17 +74,17 @@ impl Tpm {
                 if key.owner_evict {
                     return Err(codes::OWNER_CONTROL);
                 }
-                key.to_bytes()
+                key.to_secret()
             }
-            RT_AUTH => self.session(handle).map_err(|_| missing)?.to_bytes(),
+            RT_AUTH => self.session(handle).map_err(|_| missing)?.to_secret(),
             // Saved and loaded again, it would look as if no other command had run meanwhile.
             RT_TRANS if self.volatile.exclusive == handle => return Err(missing),
-            RT_TRANS => self.transport(handle).map_err(|_| missing)?.to_bytes(),
-            RT_DAA_TPM => self.daa_session(handle).ok_or(missing)?.to_bytes(),
+            RT_TRANS => self.transport(handle).map_err(|_| missing)?.to_secret(),
+            RT_DAA_TPM => self.daa_session(handle).ok_or(missing)?.to_secret(),
             _ => return Err(missing),
         };
         let count = if kind == RT_KEY { 0 } else { self.note_context()? };
-        let sensitive = ContextSensitive { tag: Tag, nonce: self.volatile.context_nonce, data: Zeroizing::new(data) };
+        let sensitive = ContextSensitive { tag: Tag, nonce: self.volatile.context_nonce, data };
         let mut blob = ContextBlob {
             tag: Tag,
             kind,
@@ -93,7 +93,7 @@ impl Tpm {
             count,
             integrity: [0; 20],
             additional: self.rng.bytes::<16>().to_vec(),
-            sensitive: Zeroizing::new(sensitive.to_bytes()),
+            sensitive: sensitive.to_secret(),
         };
         blob.integrity = blob.digest(self);
         blob.crypt(self)?;

@@ -102,7 +102,7 @@ pub(crate) fn tpm_create_migration_blob(tpm: &mut Tpm, call: &mut Call<'_>) -> D
         MS_MIGRATE | MS_REWRAP if kind != destination.scheme => Err(codes::BAD_MODE.into()),
         MS_MIGRATE => tpm.send_away(call, &destination.key, &store, PT_MIGRATE, &store.migration_auth),
         MS_REWRAP => {
-            let plain = Zeroizing::new(store.to_bytes());
+            let plain = store.to_secret();
             let out = destination.key.rsa()?.encrypt_oaep(&mut tpm.rng, &plain).map_err(|_| codes::BAD_DATASIZE)?;
             call.put_sized(&[]).put_sized(&out);
             Ok(())

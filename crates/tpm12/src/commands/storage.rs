@@ -25,7 +25,7 @@ const ET_KEY: u16 = 5;
 impl Tpm {
     /// Encrypts a key's private part to its parent.
     pub(crate) fn wrap(&mut self, parent: &Key, store: &StoreAsymKey) -> Result<Vec<u8>, Code> {
-        let plain = Zeroizing::new(store.to_bytes());
+        let plain = store.to_secret();
         parent.rsa.public().encrypt_oaep(&mut self.rng, &plain).map_err(|_| codes::BAD_DATASIZE)
     }
 
@@ -104,7 +104,7 @@ fn seal(
         stored_digest: stored.digest(),
         data,
     };
-    let plain = Zeroizing::new(sealed.to_bytes());
+    let plain = sealed.to_secret();
     stored.enc_data = key.rsa.public().encrypt_oaep(&mut tpm.rng, &plain).map_err(|_| codes::BAD_DATASIZE)?;
     call.put(&stored);
     Ok(())

@@ -262,8 +262,7 @@ fn response_data(command: &Command, response: &[u8]) -> Range<usize> {
         ord::LOAD_KEY2 | ord::LOAD_CONTEXT | ord::LOAD_KEY_CONTEXT | ord::LOAD_AUTH_CONTEXT => HEADER_SIZE + 4,
         _ => HEADER_SIZE,
     };
-    // A response's authorization is 41 bytes long.
-    let trailer = usize::from(tag.saturating_sub(tpm_wire::v12::TAG_RSP_COMMAND)) * 41;
+    let trailer = usize::from(tag.saturating_sub(tpm_wire::v12::TAG_RSP_COMMAND)) * crate::call::AUTH_OUT_SIZE;
     match response.len().checked_sub(trailer) {
         Some(end) if code == 0 && skip <= end => skip..end,
         _ => response.len()..response.len(),

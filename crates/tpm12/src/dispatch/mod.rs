@@ -2,7 +2,7 @@
 
 pub(crate) mod table;
 
-use crate::call::{AUTH_IN_SIZE, AuthIn, Call, ParentQuote, Stop, Wrapped};
+use crate::call::{AUTH_IN_SIZE, AUTH_OUT_SIZE, AuthIn, Call, ParentQuote, Stop, Wrapped};
 use crate::codes::{self, Code};
 use crate::commands::audit;
 use crate::structs::Digest;
@@ -74,9 +74,9 @@ fn try_run(
     if command.auths & 1 << auth_count == 0 {
         return Err(codes::BADTAG.into());
     }
-    let mut call = parse(command, locality, body, auth_count, wrapped)?;
+    let audited = tpm.permanent.audited.contains(&ordinal);
+    let mut call = parse(command, locality, body, auth_count, audited, wrapped)?;
     (call.new_key, call.parent_answer) = (supplies.key, supplies.parent_answer);
-    call.audited = tpm.permanent.audited.contains(&ordinal);
 
     let result = (command.handler)(tpm, &mut call);
     let result = match result {
@@ -130,6 +130,7 @@ fn parse<'a>(
     locality: u8,
     body: &'a [u8],
     auth_count: usize,
+    audited: bool,
     wrapped: Option<Wrapped>,
 ) -> Result<Call<'a>, Code> {
     let trailer = auth_count * AUTH_IN_SIZE;
@@ -148,14 +149,17 @@ fn parse<'a>(
         ordinal: command.ordinal,
         locality,
         handles,
-        in_digest: sha1(&[&command.ordinal.to_be_bytes(), r.rest()]),
+        in_digest: match auth_count > 0 || audited {
+            true => sha1(&[&command.ordinal.to_be_bytes(), r.rest()]),
+            false => [0; 20],
+        },
         params: r,
         auths,
         proofs: [None, None],
         touched: [None; 2],
         wrapped,
-        audited: false,
-        out: Vec::new(),
+        audited,
+        out: Zeroizing::default(),
         out_digest: None,
         out_handle: None,
         new_key: None,
@@ -191,22 +195,27 @@ fn settle(tpm: &mut Tpm, command: &Command, call: &Call<'_>) {
 }
 
 fn respond(tpm: &mut Tpm, call: &Call<'_>, auth_count: usize) -> Result<Zeroizing<Vec<u8>>, Code> {
-    let plain = || sha1(&[&0u32.to_be_bytes(), &call.ordinal.to_be_bytes(), &call.out]);
-    let out_digest: Digest = call.out_digest.unwrap_or_else(plain);
-    audit::record(tpm, call, &out_digest)?;
-    // A command that may come with or without an authorization is answered in the form that it came in.
-    let mut body = Zeroizing::new(Vec::with_capacity(call.out.len() + 128));
-    if let Some(handle) = call.out_handle {
-        Writer::new(&mut body).u32(handle);
+    if call.proofs.iter().flatten().count() != auth_count {
+        return Err(codes::FAIL);
     }
-    body.extend_from_slice(&call.out);
-    tpm.authorize_response(call, &out_digest, &mut body);
-    let size = HEADER_SIZE + body.len();
-    if size > MAX_PACKET || call.proofs.iter().flatten().count() != auth_count {
+    let plain = || sha1(&[&0u32.to_be_bytes(), &call.ordinal.to_be_bytes(), &call.out]);
+    // Nobody looks at the digest of what is neither authorized nor audited.
+    let needed = auth_count > 0 || call.audited;
+    let out_digest: Digest = if needed { call.out_digest.unwrap_or_else(plain) } else { [0; 20] };
+    audit::record(tpm, call, &out_digest)?;
+    let handle_size = if call.out_handle.is_some() { 4 } else { 0 };
+    let size = HEADER_SIZE + handle_size + call.out.len() + auth_count * AUTH_OUT_SIZE;
+    if size > MAX_PACKET {
         return Err(codes::FAIL);
     }
     let mut response = Zeroizing::new(Vec::with_capacity(size));
-    Writer::new(&mut response).u16(TAG_RSP_COMMAND + auth_count as u16).u32(size as u32).u32(0).bytes(&body);
+    let mut w = Writer::new(&mut response);
+    w.u16(TAG_RSP_COMMAND + auth_count as u16).u32(size as u32).u32(0);
+    if let Some(handle) = call.out_handle {
+        w.u32(handle);
+    }
+    w.bytes(&call.out);
+    tpm.authorize_response(call, &out_digest, &mut response);
     Ok(response)
 }
 

@@ -60,8 +60,13 @@ impl fmt::Display for StateError {
 impl core::error::Error for StateError {}
 
 fn put_section(out: &mut Vec<u8>, number: u16, content: &impl Wire) {
-    let content = Zeroizing::new(content.to_bytes());
-    Writer::new(out).u16(number).sized32(&content);
+    Writer::new(out).u16(number).u32(0);
+    let start = out.len();
+    content.put(&mut Writer::new(out));
+    let size = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+    if let Some((_, place)) = out.get_mut(..start).and_then(<[u8]>::split_last_chunk_mut::<4>) {
+        *place = size.to_be_bytes();
+    }
 }
 
 fn get_section<T: Wire>(r: &mut Reader<'_>, number: u16, name: &'static str) -> Result<T, StateError> {
@@ -90,8 +95,11 @@ macro_rules! sections {
     ($($number:literal $name:literal $field:ident),* $(,)?) => {
         /// The external form of the permanent state.
         pub(crate) fn store_permanent(permanent: &Permanent) -> Zeroizing<Vec<u8>> {
-            // Room for most states, so that growing leaves few copies of secrets behind.
-            let mut out = Zeroizing::new(Vec::with_capacity(16 * 1024));
+            // Room for everything, so that growing leaves no copies of secrets behind.
+            let nv: usize = permanent.nv.iter().map(|area| area.data.len() + 128).sum();
+            let saved = permanent.saved_state.as_ref().map_or(0, |saved| saved.len());
+            let keys = permanent.owner_evict.len() * 2048;
+            let mut out = Zeroizing::new(Vec::with_capacity(16 * 1024 + nv + saved + keys));
             Writer::new(&mut out).bytes(MAGIC).u16(VERSION).u16(permanent.level);
             $(put_section(&mut out, $number, &permanent.$field);)*
             out
@@ -154,7 +162,8 @@ fn check(permanent: &Permanent) -> Result<(), StateError> {
 
 /// The external form of the volatile state.
 pub(crate) fn store_volatile(volatile: &Volatile) -> Zeroizing<Vec<u8>> {
-    let mut out = Zeroizing::new(Vec::with_capacity(16 * 1024));
+    let keys = volatile.keys.len() * 2048;
+    let mut out = Zeroizing::new(Vec::with_capacity(16 * 1024 + keys));
     Writer::new(&mut out).bytes(MAGIC_VOLATILE).u16(VERSION_VOLATILE);
     put_section(&mut out, 1, volatile);
     out

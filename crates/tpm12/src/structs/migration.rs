@@ -97,7 +97,7 @@ const HASH: usize = 20;
 /// The OAEP encoding of a private key that is to leave: the seed is the length and the first 16 bytes of its prime, the label's
 /// hash says who may use it at its destination (part 3, section 11.1, action 6).
 pub(crate) fn encode(store: &StoreAsymKey, payload: u8, label: &AuthData) -> Result<Zeroizing<Vec<u8>>, Code> {
-    let prime = Zeroizing::new(store.prime.to_bytes());
+    let prime = store.prime.to_secret();
     let (seed, part) = prime.split_first_chunk::<HASH>().ok_or(codes::BAD_KEY_PROPERTY)?;
     let message = MigrateAsymKey {
         payload,
@@ -105,7 +105,7 @@ pub(crate) fn encode(store: &StoreAsymKey, payload: u8, label: &AuthData) -> Res
         pub_data_digest: store.pub_data_digest,
         part: Zeroizing::new(part.to_vec()),
     };
-    let message = Zeroizing::new(message.to_bytes());
+    let message = message.to_secret();
     let mut out = Zeroizing::new(Vec::with_capacity(2 * HASH + 1 + message.len()));
     Writer::new(&mut out).bytes(seed).bytes(&**label).u8(1).bytes(&message);
     let (seed, block) = out.split_at_mut(HASH);

@@ -88,7 +88,7 @@ pub(super) fn stage(tpm: &mut Tpm, _: &Call<'_>, session: &mut DaaSession, input
         }
         22 => keep_v0(tpm, session, input),
         23 => keep_v1(tpm, session, input),
-        24 => Ok(tpm.wrap_daa(RT_DAA_TPM, Zeroizing::new(session.tpm.to_bytes()))),
+        24 => Ok(tpm.wrap_daa(RT_DAA_TPM, session.tpm.to_secret())),
         _ => Err(codes::DAA_STAGE),
     }?;
     session.stage += 1;
