@@ -7,9 +7,8 @@ pub mod grammar;
 pub mod prepared;
 
 use crate::input::Input;
-use client::{options, packet, rng};
-use tpm_wire::Engine;
-use tpm12::{StartupType, Tpm12};
+use client::packet;
+use tpm12::StartupType;
 
 /// The most commands to one TPM.
 const COMMANDS: usize = 24;
@@ -32,22 +31,14 @@ pub fn run(data: &[u8]) {
             }
             208..212 => drop(client.execute(input.u8(), &packet(0xc1, input.u8().into(), input.bytes(false)))),
             212..216 => drop(client.execute(input.u8(), input.bytes(true))),
-            216..228 => client.tpm.committed(),
-            // What was staged is lost; what is durable goes on.
-            228..232 => client.tpm.discard(),
+            216..228 => client.commit(),
+            228..232 => client.discard(),
             232..238 => client.tpm.set_time(u64::from(input.u32()) << (input.u8() % 32)),
             238..246 => {
                 let kind = input.choose(&[StartupType::Clear, StartupType::State, StartupType::Deactivated]);
                 let _ = client.tpm.reset(kind);
             }
-            _ => {
-                // A stop of the domain under a living guest, and its next start.
-                client.check_state();
-                let volatile = client.tpm.save_volatile();
-                client.tpm =
-                    Tpm12::load(&client.permanent, rng(input.u8()), options()).expect("a state that was saved");
-                client.tpm.restore_volatile(&volatile).expect("a volatile state that was saved");
-            }
+            _ => client.restart(input.u8()),
         }
         client.check_state();
     }

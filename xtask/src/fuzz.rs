@@ -49,7 +49,14 @@ pub fn run(paths: &Paths, target: Option<&str>, seconds: u64) -> Result<()> {
         make_dir(&failures)?;
         say(format!("==> {name} for {seconds} s"));
         let mut fuzzer = Command::new(home.join("build").join(HOST).join("release").join(name));
-        fuzzer.args(["-max_len=4096", "-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1"]);
+        fuzzer.args([
+            "-max_len=2048",
+            "-len_control=0",
+            "-timeout=60",
+            "-rss_limit_mb=2048",
+            "-print_final_stats=1",
+            "-verbosity=1",
+        ]);
         fuzzer.arg(format!("-max_total_time={seconds}")).arg(format!("-artifact_prefix={}/", failures.display()));
         fuzzer.arg(&corpus);
         let seeds = paths.root.join("fuzz").join("corpus").join(name);

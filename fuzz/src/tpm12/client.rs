@@ -12,7 +12,7 @@ pub const AUTH: [u8; 20] = [7; 20];
 pub const FIXED: [u32; 7] = [0x4000_0000, 0x4000_0001, 0x4000_0003, 0x4000_0004, 0x4000_0005, 0x4000_0006, 0];
 /// All commands exist.
 pub fn options() -> Options {
-    Options { maintenance_commands: true, ..Options::default() }
+    Options { maintenance_commands: true, parent_quotes: true }
 }
 
 const EXECUTE_TRANSPORT: u32 = 0xe7;
@@ -36,6 +36,7 @@ pub struct Session {
     even: [u8; 20],
     key: [u8; 20],
     aes: bool,
+    transport: bool,
 }
 
 impl Session {
@@ -61,10 +62,15 @@ pub struct Client {
     pub handles: Vec<u32>,
     /// What the TPM made; never empty.
     pub blobs: Vec<Vec<u8>>,
+    /// A `TPM_TRANSPORT_AUTH` of [`AUTH`], encrypted for one of the keys.
+    pub transport_secret: Vec<u8>,
+    /// What the manager says when it is asked for a quote.
+    pub parent_answer: Option<Vec<u8>>,
     /// Sessions believed to be open.
     pub sessions: Vec<Session>,
     /// The newest permanent state that was seen, and a TPM that was loaded from it.
     pub permanent: Vec<u8>,
+    committed: Vec<u8>,
     /// After so many steps a long computation is cancelled.
     pub patience: usize,
     mirror: Tpm12,
@@ -74,9 +80,20 @@ impl Client {
     /// A client of the TPM with this permanent state, not started.
     pub fn new(permanent: &[u8], seed: u8) -> Self {
         let load = |seed| Tpm12::load(permanent, rng(seed), options()).expect("a good state");
-        let permanent = permanent.to_vec();
+        let (permanent, committed) = (permanent.to_vec(), permanent.to_vec());
         let (tpm, mirror) = (load(seed), load(1));
-        Self { tpm, handles: vec![], blobs: vec![vec![0; 4]], sessions: vec![], permanent, patience: 40, mirror }
+        Self {
+            tpm,
+            handles: vec![],
+            blobs: vec![vec![0; 4]],
+            transport_secret: vec![],
+            parent_answer: None,
+            sessions: vec![],
+            permanent,
+            committed,
+            patience: 40,
+            mirror,
+        }
     }
 
     /// A handle that may exist.
@@ -101,7 +118,10 @@ impl Client {
             if progress == Progress::Done {
                 break;
             }
-            progress = self.tpm.resume(&mut response);
+            progress = match self.tpm.parent_request() {
+                Some(_) => self.tpm.answer_parent_request(self.parent_answer.as_deref(), &mut response),
+                None => self.tpm.resume(&mut response),
+            };
         }
         if progress == Progress::Working {
             self.tpm.cancel();
@@ -122,6 +142,28 @@ impl Client {
         let auths = usize::from(tag - 0xc1);
         let (out, trailers) = body.split_at(body.len().checked_sub(41 * auths).expect("a trailer for each session"));
         Some((out.to_vec(), trailers.to_vec()))
+    }
+
+    /// What was staged becomes durable.
+    pub fn commit(&mut self) {
+        self.check_state();
+        self.tpm.committed();
+        self.committed.clone_from(&self.permanent);
+    }
+
+    /// What was staged is lost; what is durable goes on.
+    pub fn discard(&mut self) {
+        self.tpm.discard();
+        self.permanent.clone_from(&self.committed);
+        self.mirror = Tpm12::load(&self.committed, rng(1), options()).expect("a committed state loads");
+    }
+
+    /// A stop of the domain under a living guest, and its next start.
+    pub fn restart(&mut self, seed: u8) {
+        self.commit();
+        let volatile = self.tpm.save_volatile();
+        self.tpm = Tpm12::load(&self.permanent, rng(seed), options()).expect("a state that was saved");
+        self.tpm.restore_volatile(&volatile).expect("a volatile state that was saved");
     }
 
     /// What is saved loads, and is the same when it is saved again.
@@ -162,7 +204,7 @@ impl Client {
 
     fn note_session(&mut self, handle: &[u8], even: &[u8], key: [u8; 20], aes: bool) {
         let handle = u32::from_be_bytes(handle.try_into().unwrap());
-        self.sessions.push(Session { handle, open: true, even: even.try_into().unwrap(), key, aes });
+        self.sessions.push(Session { handle, open: true, even: even.try_into().unwrap(), key, aes, transport: false });
     }
 
     /// A command authorized with the sessions in `with` (places in [`Self::sessions`]). `digest` is what the authorizations cover.
@@ -176,27 +218,45 @@ impl Client {
     }
 
     /// A random row of the grammar, filled in: handles, parameters, and the places of its sessions.
-    fn row(&self, input: &mut Input<'_>) -> (u32, Vec<u8>, Vec<u8>, Vec<usize>) {
+    fn row(&mut self, input: &mut Input<'_>) -> (u32, Vec<u8>, Vec<u8>, Vec<usize>) {
         let (ordinal, keys, others, auths, letters) = ROWS[input.below(ROWS.len())];
         let keys = (0..keys).map(|_| self.key_handle(input)).collect::<Vec<_>>();
         let handles = keys.into_iter().chain((0..others).map(|_| self.handle(input)).collect::<Vec<_>>());
         let handles: Vec<u8> = handles.flat_map(u32::to_be_bytes).collect();
         let auths = if input.rarely(8) { input.below(3) } else { auths };
-        let with: Vec<usize> = (0..auths).map(|_| input.below(self.sessions.len().max(1))).collect();
-        let encrypt = |second| with.first().and_then(|at| self.sessions.get(*at)).map_or(AUTH, |s| s.encrypt(second));
+        let with = self.choose_sessions(auths, letters.contains('e'), &handles, input);
+        let encrypt = |second| with.last().and_then(|at| self.sessions.get(*at)).map_or(AUTH, |s| s.encrypt(second));
         let parameters = letters.chars().flat_map(|letter| field(letter, input, self, encrypt)).collect();
         (ordinal, handles, parameters, with)
     }
 
+    /// Places of sessions for a command: mostly fresh ones of the right kind, else any.
+    fn choose_sessions(&mut self, auths: usize, secret: bool, handles: &[u8], input: &mut Input<'_>) -> Vec<usize> {
+        let entity = handles.first_chunk::<4>().map(|handle| u32::from_be_bytes(*handle));
+        let kind = if input.rarely(4) { 0x0600 } else { 0 } | if entity.is_some() { 1 } else { 2 };
+        (0..auths)
+            .map(|number| {
+                if input.rarely(4) && !self.sessions.is_empty() {
+                    return input.below(self.sessions.len());
+                }
+                // The session that a new authorization is encrypted for comes last where there are two.
+                self.open((secret && number + 1 == auths).then(|| (kind, entity.unwrap_or(0x4000_0001))));
+                self.sessions.len().saturating_sub(1)
+            })
+            .collect()
+    }
+
     /// Sends a random command, perhaps wrapped in a transport session, perhaps damaged.
     pub fn act(&mut self, input: &mut Input<'_>) {
+        self.parent_answer = (!input.rarely(4)).then(|| vec![7; 256 + input.below(4)]);
         let (ordinal, handles, parameters, mut with) = self.row(input);
         let digest = sha1(&[&ordinal.to_be_bytes(), &parameters]);
-        let (keep, wrap, locality) = (!input.rarely(4), input.rarely(8), input.u8() / 52);
+        let transport = self.sessions.iter().any(|session| session.transport);
+        let wrap = if transport { input.rarely(2) } else { input.rarely(64) };
+        let (keep, locality) = (input.rarely(4), input.u8() / 52);
         let body = [&handles[..], &parameters].concat();
         let mut command = self.authorized(ordinal, &body, &digest, &with, keep);
-        let inside =
-            if wrap { std::mem::replace(&mut with, vec![input.below(self.sessions.len().max(1))]) } else { vec![] };
+        let inside = if wrap { std::mem::replace(&mut with, vec![self.transport(input)]) } else { vec![] };
         if wrap {
             let wrapped = sized(&command);
             let digest = sha1(&[&EXECUTE_TRANSPORT.to_be_bytes(), &wrapped[..4], &digest]);
@@ -221,9 +281,15 @@ impl Client {
         done.map(|(out, _)| out)
     }
 
-    /// The first session's form of [`AUTH`].
+    /// The last session's form of [`AUTH`].
     pub fn encrypted(&self) -> [u8; 20] {
-        self.sessions.first().map_or(AUTH, |session| session.encrypt(false))
+        self.sessions.last().map_or(AUTH, |session| session.encrypt(false))
+    }
+
+    /// The place of a transport session, if there is one.
+    fn transport(&self, input: &mut Input<'_>) -> usize {
+        let place = self.sessions.iter().rposition(|session| session.transport);
+        place.unwrap_or_else(|| input.below(self.sessions.len().max(1)))
     }
 
     /// Takes note of new nonces, handles and blobs. Of the sessions `inside` a transport session nothing is known any more.
@@ -242,6 +308,7 @@ impl Client {
         if let Some((handle, rest)) = out.split_first_chunk::<4>() {
             if ordinal == ESTABLISH_TRANSPORT && rest.len() >= 20 {
                 self.note_session(handle, &rest[rest.len() - 20..], AUTH, false);
+                self.sessions.iter_mut().rev().take(1).for_each(|session| session.transport = true);
             }
             self.handles.push(u32::from_be_bytes(*handle));
             self.handles.drain(..self.handles.len().saturating_sub(8));

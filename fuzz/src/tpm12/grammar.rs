@@ -10,28 +10,28 @@ pub type Row = (u32, u8, u8, usize, &'static str);
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
     (0x0c, 1, 0, 2, "wewX"), (0x0d, 0, 0, 1, "wSSK"), (0x0e, 1, 0, 1, "np"), (0x0f, 1, 1, 1, "wnSX"), (0x10, 0, 0, 1, "wew"),
-    (0x11, 0, 0, 0, "wHnX"), (0x12, 0, 0, 1, "xnS"), (0x13, 1, 0, 1, "eKnn"), (0x14, 0, 0, 0, "cn"), (0x15, 0, 0, 0, "c"),
+    (0x11, 0, 0, 0, "wHnX"), (0x12, 0, 0, 1, "xnS"), (0x13, 1, 0, 1, "eKnn"), (0x14, 0, 0, 0, "in"), (0x15, 0, 0, 0, "i"),
     (0x16, 1, 0, 1, "nP"), (0x17, 1, 0, 1, "eIS"), (0x18, 1, 0, 2, "x"), (0x19, 0, 0, 1, "cn"), (0x1a, 0, 0, 0, "c"),
     (0x1b, 1, 0, 1, "wxnXSSSX"), (0x1c, 0, 0, 1, "d"), (0x1d, 0, 0, 1, "n"), (0x1e, 1, 0, 1, "X"), (0x1f, 1, 0, 1, "eeK"),
     (0x20, 1, 0, 1, "x"), (0x21, 1, 0, 1, ""), (0x22, 1, 0, 0, ""), (0x23, 1, 0, 1, "xcb"), (0x24, 1, 0, 1, "nnnxXS"),
     (0x25, 1, 0, 1, "xX"), (0x28, 1, 0, 2, "wxX"), (0x29, 0, 1, 1, "bSS"), (0x2a, 1, 0, 1, "XS"), (0x2b, 0, 0, 1, "wx"),
     (0x2c, 0, 0, 1, "b"), (0x2d, 0, 0, 1, "XXS"), (0x2e, 0, 0, 1, ""), (0x2f, 0, 0, 0, "nx"), (0x30, 0, 0, 0, "n"),
     (0x31, 0, 1, 1, "bSS"), (0x32, 2, 0, 2, "n"), (0x33, 2, 0, 2, "nn"), (0x3c, 1, 0, 1, "S"), (0x3d, 1, 0, 1, "eIS"),
-    (0x3e, 1, 0, 1, "nPb"), (0x3f, 0, 0, 1, "cQF"), (0x40, 0, 0, 1, ""), (0x41, 1, 0, 1, "x"), (0x46, 0, 0, 0, "c"),
+    (0x3e, 1, 0, 1, "nPb"), (0x3f, 0, 0, 1, "gQF"), (0x40, 0, 0, 1, ""), (0x41, 1, 0, 1, "x"), (0x46, 0, 0, 0, "c"),
     (0x47, 0, 0, 0, "S"), (0x50, 0, 0, 0, ""), (0x53, 0, 0, 0, ""), (0x54, 0, 0, 0, ""), (0x5a, 0, 0, 0, ""),
-    (0x5b, 0, 0, 1, ""), (0x5c, 0, 0, 1, ""), (0x5d, 0, 0, 0, ""), (0x5e, 0, 0, 0, ""), (0x65, 0, 0, 0, "cQ"),
+    (0x5b, 0, 0, 1, ""), (0x5c, 0, 0, 1, ""), (0x5d, 0, 0, 0, ""), (0x5e, 0, 0, 0, ""), (0x65, 0, 0, 0, "gQ"),
     (0x66, 0, 0, 1, ""), (0x6e, 0, 0, 1, "b"), (0x6f, 0, 0, 0, ""), (0x70, 0, 0, 0, ""), (0x71, 0, 0, 0, "b"),
     (0x72, 0, 0, 0, "b"), (0x73, 0, 0, 1, ""), (0x74, 0, 0, 0, "a"), (0x75, 0, 0, 0, "wc"), (0x78, 0, 0, 0, "np"),
     (0x79, 0, 0, 2, "enK"), (0x7a, 1, 0, 2, "X"), (0x7c, 0, 0, 0, "n"), (0x7d, 0, 0, 1, ""), (0x7e, 0, 0, 1, ""),
     (0x7f, 0, 0, 0, "npbn"), (0x80, 0, 0, 0, "n"), (0x81, 0, 0, 1, "H"), (0x85, 0, 0, 0, "c"), (0x86, 1, 0, 1, "bn"),
-    (0x8d, 0, 0, 1, "cb"), (0x96, 0, 1, 0, ""), (0x97, 0, 0, 0, ""), (0x98, 0, 0, 0, ""), (0x99, 0, 0, 0, "w"),
-    (0x9a, 1, 0, 1, "cd"), (0xa0, 0, 0, 0, ""), (0xa1, 0, 0, 0, "Z"), (0xa2, 0, 0, 0, "S"), (0xa3, 0, 0, 0, "cS"),
+    (0x8d, 0, 0, 1, "gb"), (0x96, 0, 1, 0, ""), (0x97, 0, 0, 0, ""), (0x98, 0, 0, 0, ""), (0x99, 0, 0, 0, "w"),
+    (0x9a, 1, 0, 1, "cd"), (0xa0, 0, 0, 0, ""), (0xa1, 0, 0, 0, "Z"), (0xa2, 0, 0, 0, "S"), (0xa3, 0, 0, 0, "iS"),
     (0xaa, 0, 0, 1, "S"), (0xb4, 1, 0, 0, ""), (0xb5, 0, 0, 0, "X"), (0xb6, 0, 1, 0, ""), (0xb7, 0, 0, 0, "X"),
-    (0xb8, 0, 1, 0, "cm"), (0xb9, 0, 1, 0, "bX"), (0xba, 0, 1, 0, "c"), (0xc8, 0, 0, 0, "P"), (0xcc, 0, 0, 1, "Ne"),
+    (0xb8, 0, 1, 0, "rm"), (0xb9, 0, 1, 0, "bX"), (0xba, 0, 1, 0, "r"), (0xc8, 0, 0, 0, "P"), (0xcc, 0, 0, 1, "Ne"),
     (0xcd, 0, 0, 1, "vcS"), (0xce, 0, 0, 1, "vcS"), (0xcf, 0, 0, 1, "vcc"), (0xd0, 0, 0, 1, "vcc"), (0xd1, 0, 0, 1, "X"),
-    (0xd2, 0, 0, 1, "ccF"), (0xd4, 1, 0, 1, "De"), (0xd5, 0, 0, 1, "bDe"), (0xd6, 0, 0, 0, "X"), (0xd8, 0, 0, 1, "cX"),
+    (0xd2, 0, 0, 1, "rrF"), (0xd4, 1, 0, 1, "De"), (0xd5, 0, 0, 1, "bDe"), (0xd6, 0, 0, 0, "X"), (0xd8, 0, 0, 1, "cX"),
     (0xdb, 0, 0, 0, ""), (0xdc, 0, 0, 1, "el"), (0xdd, 0, 0, 1, "H"), (0xde, 0, 0, 0, "H"), (0xdf, 0, 0, 1, "H"),
-    (0xe0, 0, 0, 1, "H"), (0xe6, 1, 0, 1, "TA"), (0xe6, 1, 0, 0, "TA"), (0xe8, 1, 0, 2, "n"), (0xf1, 0, 0, 0, ""),
+    (0xe0, 0, 0, 1, "H"), (0xe6, 1, 0, 1, "TA"), (0xe6, 0, 0, 0, "tTB"), (0xe8, 1, 0, 2, "n"), (0xf1, 0, 0, 0, ""),
     (0xf2, 1, 0, 1, "nn"), (0x2000_0016, 0, 0, 0, "nPPd"), (0x2000_007c, 0, 0, 0, "nP"), (0x4000_000a, 0, 0, 0, "f"),
     (0x4000_000b, 0, 0, 0, ""),
 ];
@@ -40,9 +40,13 @@ pub const ROWS: &[Row] = &[
 pub fn field(letter: char, input: &mut Input<'_>, client: &Client, encrypt: impl Fn(bool) -> [u8; 20]) -> Vec<u8> {
     match letter {
         'b' => vec![input.u8() % 4],
-        'w' => u16::from(input.u8() % 12).to_be_bytes().to_vec(),
+        'w' => u16::from(input.choose(&[5u8, 4, 3, 1, 2, 0, 6, 8, 10, 11])).to_be_bytes().to_vec(),
+        'i' => u32::from(input.u8() % 26).to_be_bytes().to_vec(),
+        'g' => u32::from(input.u8() % 28).to_be_bytes().to_vec(),
+        'r' => u32::from(1 + input.u8() % 7).to_be_bytes().to_vec(),
+        't' => 0x4000_0003u32.to_be_bytes().to_vec(),
         'f' => (1u16 << (input.u8() % 10)).to_be_bytes().to_vec(),
-        'c' => input.near(64).to_be_bytes().to_vec(),
+        'c' => input.near(20).to_be_bytes().to_vec(),
         'd' => input.u32().to_be_bytes().to_vec(),
         'l' => input.array::<4>().to_vec(),
         'm' => input.array::<16>().to_vec(),
@@ -57,7 +61,8 @@ pub fn field(letter: char, input: &mut Input<'_>, client: &Client, encrypt: impl
         'Z' => sized(&vec![input.u8(); 64 * usize::from(input.u8() % 4)]),
         'Q' => sized(&input.near(0x120).to_be_bytes()),
         'F' => sized(&[input.u8() & 1][..usize::from(input.u8() < 200)]),
-        'A' => sized(&[&[0, 0x1d][..], &AUTH].concat()),
+        'A' => sized(&client.transport_secret),
+        'B' => sized(&AUTH),
         'P' => selection(input),
         'I' => sized(&pcr_info(input)),
         'K' => [&template(input)[..], &sized(&pcr_info(input)), &[0; 8]].concat(),
@@ -72,7 +77,7 @@ pub fn field(letter: char, input: &mut Input<'_>, client: &Client, encrypt: impl
 }
 
 fn nv_index(input: &mut Input<'_>) -> u32 {
-    input.choose(&[0x1000, 0x1001, 0, u32::MAX, 0x1000_0001, 0xf004, 0x0001_1001, 0x1000_1000])
+    input.choose(&[0x1000, 0x1000, 0x1001, 0, u32::MAX, 0x1000_0001, 0xf004, 0x0001_1001, 0x1000_1000])
 }
 
 /// Something that the TPM made, mostly as it was.
@@ -92,7 +97,9 @@ fn blob(input: &mut Input<'_>, client: &Client) -> Vec<u8> {
 
 fn selection(input: &mut Input<'_>) -> Vec<u8> {
     let size = input.choose(&[3u8, 3, 3, 2, 0, 1, 4]);
-    [&[0, size][..], &input.array::<4>()[..size.into()]].concat()
+    // PCRs 16 and 23 may be reset by everybody.
+    let bits = input.choose(&[[0, 0, 1, 0], [0, 0, 0x80, 0], [0xff; 4], input.clone().array()]);
+    [&[0, size][..], &bits[..size.into()]].concat()
 }
 
 fn pcr_info(input: &mut Input<'_>) -> Vec<u8> {

@@ -13,16 +13,18 @@ struct Prepared {
     volatile: Vec<u8>,
     handles: Vec<u32>,
     blobs: Vec<Vec<u8>>,
+    transport_secret: Vec<u8>,
     sessions: Vec<Session>,
 }
 
 /// The prepared TPM, with another generator for each `seed`.
 pub fn client(seed: u8) -> Client {
     static PREPARED: OnceLock<Prepared> = OnceLock::new();
-    let Prepared { permanent, volatile, handles, blobs, sessions } = PREPARED.get_or_init(prepare);
+    let Prepared { permanent, volatile, handles, blobs, transport_secret, sessions } = PREPARED.get_or_init(prepare);
     let mut client = Client::new(permanent, seed);
     client.tpm.restore_volatile(volatile).expect("a volatile state that was saved");
     (client.handles, client.blobs, client.sessions) = (handles.clone(), blobs.clone(), sessions.clone());
+    client.transport_secret.clone_from(transport_secret);
     client
 }
 
@@ -53,6 +55,10 @@ fn prepare() -> Prepared {
     let mut client = Client::new(&made.staged().expect("its first state"), 2);
     client.patience = usize::MAX;
     client.tpm.startup(StartupType::Clear).expect("a first start");
+    // Physical presence by command, and present.
+    for presence in [0x20, 8] {
+        client.execute(0, &packet(0xc1, 0x4000_000a, &[0, presence])).expect("presence");
+    }
     take_ownership(&mut client);
     client.sessions.clear();
     let (mut handles, mut blobs) = (Vec::new(), Vec::new());
@@ -72,6 +78,19 @@ fn prepare() -> Prepared {
     let sealed = [&client.encrypted()[..], &[0; 4], &sized(b"data")].concat();
     blobs.push(client.send(0x17, &[SRK], &sealed, 1).expect("sealed data"));
     client.sessions.clear();
+    client.open(None);
+    client.open(Some((2, 0x4000_0001)));
+    let identity = [&client.encrypted()[..], &[1; 20], &template(0x12, 1, 2, 2048)].concat();
+    blobs.push(client.send(0x79, &[], &identity, 2).expect("an identity"));
+    client.sessions.clear();
+    for key in [handles[0], handles[3]] {
+        client.open(None);
+        blobs.push(client.send(0x21, &[key], &[], 1).expect("a public key"));
+        client.sessions.clear();
+    }
+    let legacy = blobs.last().and_then(|key| RsaPublic::new(&key[28..92], 65537).ok()).expect("a key of 512 bits");
+    let secret = [&[0, 0x1d][..], &AUTH].concat();
+    let transport_secret = legacy.encrypt_oaep(&mut rng(4), &secret).expect("22 bytes").to_vec();
     client.open(Some((2, 0x4000_0001)));
     let counter = client.send(0xdc, &[], &[&client.encrypted()[..], b"name"].concat(), 1).expect("a counter");
     handles.push(u32::from_be_bytes(counter[..4].try_into().expect("a handle")));
@@ -86,5 +105,5 @@ fn prepare() -> Prepared {
         client.open(kind);
     }
     let volatile = client.tpm.save_volatile().to_vec();
-    Prepared { permanent: client.permanent, volatile, handles, blobs, sessions: client.sessions }
+    Prepared { permanent: client.permanent, volatile, handles, blobs, transport_secret, sessions: client.sessions }
 }
