@@ -10,7 +10,6 @@ use crate::tpm::Tpm;
 use crate::wire::Wire;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use zeroize::Zeroizing;
 
 /// `TPM_ChangeAuth` (section 17.1): of a key or of sealed data. The new value is encrypted with the parent's OSAP session.
 pub(crate) fn tpm_change_auth(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {

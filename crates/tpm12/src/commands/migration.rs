@@ -14,7 +14,6 @@ use crate::wire::{Tag, Wire};
 use alloc::vec::Vec;
 use tpm_crypto::rsa::DEFAULT_EXPONENT;
 use tpm_crypto::{ct_eq, sha1};
-use zeroize::Zeroizing;
 
 /// `TPM_CMK_MIGAUTH`'s HMAC: what the migration authorization of a certified migratable key is (part 2, section 5.17). Only this
 /// TPM can make it.

@@ -13,6 +13,7 @@ use crate::structs::nv::{
 use crate::structs::pcr::{ALL_LOCALITIES, check_locality};
 use crate::tpm::Tpm;
 use alloc::vec::Vec;
+use zeroize::Zeroizing;
 
 /// Bytes for all areas together, each with [`AREA_OVERHEAD`].
 pub(crate) const NV_SPACE: u32 = 16 * 1024;
@@ -21,7 +22,7 @@ const AREA_OVERHEAD: u32 = 128;
 /// Areas at a time.
 const MAX_AREAS: usize = 64;
 /// The largest answer and command leave room for this much data.
-const MAX_READ: u32 = 3072;
+const MAX_READ: u32 = 3900;
 /// `TPM_MAX_NV_WRITE_NOOWNER`.
 const MAX_WRITES_WITHOUT_OWNER: u32 = 64;
 
@@ -146,7 +147,7 @@ pub(crate) fn tpm_nv_define_space(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
         return Err(codes::NOSPACE.into());
     }
     if index != INDEX_TRIAL {
-        let data = alloc::vec![0xff; public.data_size as usize];
+        let data = Zeroizing::new(alloc::vec![0xff; public.data_size as usize]);
         let public = NvPublic { read_st_clear: false, write_st_clear: false, write_define: false, ..public };
         tpm.permanent.edit().nv.push(NvArea { public, auth, data });
         return count_write(tpm, unowned_write);
@@ -162,7 +163,7 @@ fn count_write(tpm: &mut Tpm, unowned_write: Option<u32>) -> Done {
 }
 
 /// The parameters of both writes: index, offset, data.
-fn write_parameters(call: &mut Call<'_>) -> Result<(u32, u32, Vec<u8>), Code> {
+fn write_parameters(call: &mut Call<'_>) -> Result<(u32, u32, Zeroizing<Vec<u8>>), Code> {
     Ok((call.get()?, call.get()?, call.only()?))
 }
 

@@ -4,6 +4,7 @@ use super::AuthData;
 use super::pcr::PcrInfoShort;
 use crate::wire::{Tag, wire_struct};
 use alloc::vec::Vec;
+use zeroize::Zeroizing;
 
 wire_struct! {
     /// `TPM_NV_ATTRIBUTES` (section 19.2).
@@ -36,7 +37,7 @@ wire_struct! {
     pub(crate) struct NvArea {
         public: NvPublic,
         auth: AuthData,
-        data: Vec<u8>,
+        data: Zeroizing<Vec<u8>>,
     }
 }
 
