@@ -30,9 +30,9 @@ impl KeyGen {
 
     /// Tests one candidate (about a millisecond for a 2048-bit key); the key, once it is found.
     pub fn step(&mut self, rng: &mut Drbg) -> Option<RsaPrivate> {
-        let candidate = self.next_candidate(rng)?;
+        let candidate = Zeroizing::new(self.next_candidate(rng)?);
         let bytes = Zeroizing::new(candidate.to_be_bytes().into_vec());
-        if !self.fits_exponent(&bytes) || !is_prime(Flavor::Any, &candidate) {
+        if !self.fits_exponent(&bytes) || !is_prime(Flavor::Any, &*candidate) {
             return None;
         }
         // Candidates of one sieve lie close together: the next prime starts from a random number of its own.

@@ -35,8 +35,9 @@ impl RsaPrivate {
             return Err(RsaError::BadKey);
         }
         let p = BoxedUint::from_be_slice(prime, (prime.len() * 8) as u32).map_err(|_| RsaError::BadKey)?;
-        let divisor: NonZero<BoxedUint> = NonZero::new(p.clone()).into_option().ok_or(RsaError::BadKey)?;
+        let divisor: NonZero<BoxedUint> = NonZero::new(p).into_option().ok_or(RsaError::BadKey)?;
         let (mut quotient, mut remainder) = public.key.n().as_ref().div_rem(&divisor);
+        divisor.get().zeroize();
         let divides = bool::from(remainder.is_zero());
         let q = Zeroizing::new(quotient.to_be_bytes());
         quotient.zeroize();
@@ -94,7 +95,7 @@ impl RsaPrivate {
         let blinding = Blinding::next(&mut place, rng, params, self.exponent);
         let hidden = blinding.hide(&value).retrieve();
         let power = rsa::hazmat::rsa_decrypt(None::<&mut Drbg>, &self.key, &hidden).map_err(|_| RsaError::BadSize)?;
-        let power = blinding.show(&BoxedMontyForm::new(power, params));
+        let power = Zeroizing::new(blinding.show(&BoxedMontyForm::new(power, params)));
         if public_power(&power, self.exponent) != value {
             return Err(RsaError::BadKey);
         }
