@@ -57,3 +57,62 @@ fn every_ordinal_survives_every_short_parameter_block() {
     }
     let _: Vec<u8> = send(&mut tpm, ord::GET_TEST_RESULT, &[]).unwrap();
 }
+
+/// Every command that uses a key, with keys of every kind: what a key is not for fails with an error of its own, and nothing else
+/// happens (the class of CVE-2025-2884, a signature with a key and scheme that do not go together).
+#[test]
+fn keys_do_what_they_are_for() {
+    use crate::testing::client::*;
+    use crate::testing::owned;
+    let mut tpm = owned();
+    let identity = {
+        let (mut srk, mut owner) = (oiap(&mut tpm, SRK_AUTH), osap(&mut tpm, 2, 0, OWNER));
+        let enc = owner.encrypt(&KEY_AUTH, false);
+        let parameters: [&[u8]; 3] = [&enc, &[8; 20], &template(0x12, 0, 1, 1, 2, 2048)];
+        let out = call(&mut tpm, ord::MAKE_IDENTITY, &[], &parameters, &mut [&mut srk, &mut owner]).unwrap();
+        load_key(&mut tpm, SRK, SRK_AUTH, &out[..out.len() - 260]).unwrap()
+    };
+    let mut keys = vec![("identity", identity)];
+    for (name, template) in [
+        ("sha1", signing_template(2, 512)),
+        ("der", signing_template(3, 512)),
+        ("info", signing_template(4, 512)),
+        ("storage", storage_template(0)),
+        ("bind oaep", template(0x14, 0, 1, 3, 1, 512)),
+        ("bind pkcs1", template(0x14, 0, 1, 2, 1, 512)),
+        ("legacy", template(0x15, 0, 1, 3, 2, 512)),
+        ("legacy der", template(0x15, 0, 1, 2, 3, 512)),
+    ] {
+        keys.push((name, new_key(&mut tpm, &template).0));
+    }
+    let (nonce, selection) = ([9; 20], [0, 3, 1, 0, 0]);
+    let quote = [&nonce[..], &selection].concat();
+    let commands: [(&str, u32, Vec<u8>, &[&str]); 8] = [
+        ("Sign", ord::SIGN, sized(&[5; 20]), &["sha1", "der", "info", "legacy", "legacy der"]),
+        ("Quote", ord::QUOTE, quote.clone(), &["identity", "sha1", "info", "legacy"]),
+        ("Quote2", ord::QUOTE2, [&quote[..], &[1]].concat(), &["identity", "sha1", "legacy"]),
+        ("TickStampBlob", ord::TICK_STAMP_BLOB, [nonce, nonce].concat(), &["identity", "sha1", "info", "legacy"]),
+        (
+            "GetAuditDigestSigned",
+            ord::GET_AUDIT_DIGEST_SIGNED,
+            [&[0][..], &nonce].concat(),
+            &["identity", "sha1", "info", "legacy"],
+        ),
+        ("UnBind", ord::UNBIND, sized(&[1; 64]), &[]),
+        ("LoadKey2", ord::LOAD_KEY2, signing_template(2, 512), &[]),
+        (
+            "GetPubKey",
+            ord::GET_PUB_KEY,
+            vec![],
+            &["identity", "sha1", "der", "info", "storage", "bind oaep", "bind pkcs1", "legacy", "legacy der"],
+        ),
+    ];
+    for (command, ordinal, parameters, works_with) in &commands {
+        for (name, handle) in &keys {
+            let mut auth = oiap(&mut tpm, KEY_AUTH);
+            auth.keep = false;
+            let result = call(&mut tpm, *ordinal, &[*handle], &[parameters], &mut [&mut auth]);
+            assert_eq!(result.is_ok(), works_with.contains(name), "{command} with {name}: {result:?}");
+        }
+    }
+}
