@@ -38,9 +38,9 @@ impl core::error::Error for SubmitError {}
 /// What the driver waited for in vain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
-    /// `tpmRegValidSts` in `TPM_ACCESS` (`TIMEOUT_A`).
+    /// `tpmRegValidSts` in `TPM_ACCESS` or `TPM_LOC_STATE` (`TIMEOUT_A`).
     AccessValid,
-    /// `commandReady` (`TIMEOUT_B`).
+    /// `commandReady` (`TIMEOUT_B`), or `cmdReady` obeyed (`TIMEOUT_C`), or the end of a command left running (`TIMEOUT_B`).
     CommandReady,
     /// A burst count above zero (`TIMEOUT_A` or `TIMEOUT_D`).
     Burst,
@@ -59,6 +59,21 @@ pub enum TisError {
     NoChip,
     /// The chip's interface is switched to another type; its `TPM_INTERFACE_ID`.
     NotFifo(u32),
+    /// The chip's interface is not CRB; its `TPM_INTERFACE_ID`.
+    NotCrb(u32),
+    /// The chip has locality 0 only, and this one was asked for.
+    NoLocality(u8),
+    /// A CRB's buffer lies elsewhere than in the registers, or is too small for a header.
+    BadBuffer {
+        /// Its physical address.
+        start: u64,
+        /// Its bytes.
+        size: u32,
+    },
+    /// The command is longer than a CRB's buffer of so many bytes.
+    CommandTooLong(usize),
+    /// The chip shows a fatal error (`tpmSts`).
+    Failed,
     /// Another locality holds the chip and did not give it up.
     LocalityRefused,
     /// The chip was taken away in mid-command.
@@ -88,6 +103,17 @@ impl fmt::Display for TisError {
             Self::NotFifo(id) => {
                 write!(f, "the TPM speaks CRB, not TIS/FIFO (interface id {id:#010x}): switch it in the firmware")
             }
+            Self::NotCrb(id) => write!(f, "the TPM does not speak CRB (interface id {id:#010x}): use the TIS/FIFO driver"),
+            Self::NoLocality(locality) => {
+                write!(f, "the TPM has no locality {locality}, only locality 0: leave tpmlocality= out")
+            }
+            Self::BadBuffer { start, size } => write!(
+                f,
+                "the TPM wants its commands or responses in {size} bytes at {start:#x}, which is no place inside its registers: \
+                 such a TPM (often one in the firmware) cannot be used from a domain; switch to a discrete one in the firmware",
+            ),
+            Self::CommandTooLong(limit) => write!(f, "the command is longer than the TPM's buffer of {limit} bytes"),
+            Self::Failed => f.write_str("the TPM shows a fatal error: only a reset of the machine starts it again"),
             Self::LocalityRefused => f.write_str(
                 "another locality holds the TPM and does not give it up: keep dom0's TPM driver off it, or use another tpmlocality=",
             ),
@@ -120,7 +146,15 @@ impl core::error::Error for TisError {}
 impl From<TisError> for TransportError {
     fn from(error: TisError) -> Self {
         match error {
-            TisError::NoChip | TisError::NotFifo(_) | TisError::LocalityRefused | TisError::LocalityLost => Self::Gone,
+            TisError::NoChip
+            | TisError::NotFifo(_)
+            | TisError::NotCrb(_)
+            | TisError::NoLocality(_)
+            | TisError::BadBuffer { .. }
+            | TisError::Failed
+            | TisError::LocalityRefused
+            | TisError::LocalityLost => Self::Gone,
+            TisError::CommandTooLong(_) => Self::TooLong,
             TisError::TimedOut(_) | TisError::Cancelled => Self::TimedOut,
             TisError::CommandCut
             | TisError::CommandOpen

@@ -1,7 +1,10 @@
-//! The driver as a transport for `async` code.
+//! A driver as a transport for `async` code.
 
-use crate::driver::{Ticket, Tis};
-use crate::error::SubmitError;
+use crate::chip::Chip;
+use crate::crb::Crb;
+use crate::desk::Ticket;
+use crate::driver::Tis;
+use crate::error::{SubmitError, TisError};
 use crate::timeouts::DEFAULT_DURATION;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -11,33 +14,77 @@ use core::time::Duration;
 use tpm_wire::{Transport, TransportError};
 
 /// A way to the chip through a driver that the loop steps. Copies may be used at the same time: one command is under way at
-/// a time, the others wait. Dropping the future of a command cancels it ([`Tis::abandon`]).
+/// a time, the others wait. Dropping the future of a command cancels it ([`Submit::abandon`]).
 ///
 /// The driver is borrowed only while a future is polled, so the loop must not poll it from inside a borrow of its own.
-#[derive(Clone, Copy)]
-pub struct TisLink<'a> {
-    tis: &'a RefCell<Tis>,
+pub struct Link<'a, D> {
+    driver: &'a RefCell<D>,
     duration: Duration,
 }
 
+/// A link through [`Tis`].
+pub type TisLink<'a> = Link<'a, Tis>;
+/// A link through [`Crb`].
+pub type CrbLink<'a> = Link<'a, Crb>;
+/// A link through [`Chip`].
+pub type ChipLink<'a> = Link<'a, Chip>;
+
+/// A driver that a [`Link`] can use: each one of this crate.
+pub trait Submit {
+    /// As [`Tis::submit`].
+    fn submit(&mut self, command: &[u8], duration: Duration) -> Result<Ticket, SubmitError>;
+    /// As [`Tis::take`].
+    fn take(&mut self, ticket: Ticket) -> Option<Result<Vec<u8>, TisError>>;
+    /// As [`Tis::abandon`].
+    fn abandon(&mut self, ticket: Ticket);
+}
+
+macro_rules! submit {
+    ($($driver:ty),*) => {$(
+        impl Submit for $driver {
+            fn submit(&mut self, command: &[u8], duration: Duration) -> Result<Ticket, SubmitError> {
+                <$driver>::submit(self, command, duration)
+            }
+
+            fn take(&mut self, ticket: Ticket) -> Option<Result<Vec<u8>, TisError>> {
+                <$driver>::take(self, ticket)
+            }
+
+            fn abandon(&mut self, ticket: Ticket) {
+                <$driver>::abandon(self, ticket);
+            }
+        }
+    )*};
+}
+
+submit!(Tis, Crb, Chip);
+
+impl<D> Clone for Link<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D> Copy for Link<'_, D> {}
+
 /// Abandons the command when dropped; that is without effect once the result was fetched.
-struct Pending<'a> {
-    tis: &'a RefCell<Tis>,
+struct Pending<'a, D: Submit> {
+    driver: &'a RefCell<D>,
     ticket: Option<Ticket>,
 }
 
-impl Drop for Pending<'_> {
+impl<D: Submit> Drop for Pending<'_, D> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.tis.borrow_mut().abandon(ticket);
+            self.driver.borrow_mut().abandon(ticket);
         }
     }
 }
 
-impl<'a> TisLink<'a> {
+impl<'a, D: Submit> Link<'a, D> {
     /// A link whose commands may take [`DEFAULT_DURATION`].
-    pub fn new(tis: &'a RefCell<Tis>) -> Self {
-        Self { tis, duration: DEFAULT_DURATION }
+    pub fn new(driver: &'a RefCell<D>) -> Self {
+        Self { driver, duration: DEFAULT_DURATION }
     }
 
     /// The same link, whose commands may take `duration`.
@@ -47,15 +94,15 @@ impl<'a> TisLink<'a> {
     }
 }
 
-impl Transport for TisLink<'_> {
+impl<D: Submit> Transport for Link<'_, D> {
     /// [`TransportError::TooLong`] also stands for a command whose header does not give its length. What the chip did wrong is
     /// logged in full here, since the caller gets no more than [`TransportError`].
     async fn transmit(&self, command: &[u8]) -> Result<Vec<u8>, TransportError> {
-        let mut pending = Pending { tis: self.tis, ticket: None };
+        let mut pending = Pending { driver: self.driver, ticket: None };
         poll_fn(|_| {
-            let mut tis = self.tis.borrow_mut();
+            let mut driver = self.driver.borrow_mut();
             let Some(ticket) = pending.ticket else {
-                return match tis.submit(command, self.duration) {
+                return match driver.submit(command, self.duration) {
                     Ok(ticket) => {
                         pending.ticket = Some(ticket);
                         Poll::Pending
@@ -64,7 +111,7 @@ impl Transport for TisLink<'_> {
                     Err(SubmitError::Malformed) => Poll::Ready(Err(TransportError::TooLong)),
                 };
             };
-            let Some(result) = tis.take(ticket) else { return Poll::Pending };
+            let Some(result) = driver.take(ticket) else { return Poll::Pending };
             if let Err(error) = result {
                 log::error!(target: "tpm_tis", "{error}");
             }
@@ -78,7 +125,7 @@ impl Transport for TisLink<'_> {
 mod tests {
     use super::*;
     use crate::Timeouts;
-    use crate::fake::{Answering, FakeTis, Faults, Slow};
+    use crate::fake::{Answering, FakeCrb, FakeTis, Faults, Slow};
     use core::future::Future;
     use core::pin::pin;
     use core::task::{Context, Waker};
@@ -90,6 +137,8 @@ mod tests {
 
     const COMMAND: [u8; 12] = [0, 0xc1, 0, 0, 0, 12, 0, 0, 0, 0x46, 1, 2];
     const OTHER: [u8; 12] = [0, 0xc1, 0, 0, 0, 12, 0, 0, 0, 0x46, 3, 4];
+
+    const ANSWER: [u8; 10] = [0x80, 1, 0, 0, 0, 10, 0, 0, 0, 7];
 
     fn driver() -> RefCell<Tis> {
         RefCell::new(Tis::new(0, Timeouts::DEFAULT).unwrap())
@@ -120,6 +169,21 @@ mod tests {
         assert_eq!(got_first, Some(Ok(COMMAND.to_vec())));
         assert_eq!(got_second, Some(Ok(OTHER.to_vec())));
         assert_eq!(chip.started, 2);
+    }
+
+    #[test]
+    fn the_link_of_whatever_chip_carries_a_command() {
+        let chip = RefCell::new(Chip::new(0, Timeouts::DEFAULT).unwrap());
+        let mut bus = FakeCrb::new(Answering(|_, _: &[u8]| ANSWER.to_vec()));
+        let link = ChipLink::new(&chip);
+        let mut future = pin!(link.transmit(&COMMAND));
+        for ms in 1..100 {
+            if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return assert_eq!((result, bus.started), (Ok(ANSWER.to_vec()), 1));
+            }
+            chip.borrow_mut().step(&mut bus, Instant::from_millis(ms));
+        }
+        panic!("no end");
     }
 
     #[test]

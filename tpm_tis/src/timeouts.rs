@@ -15,7 +15,7 @@ pub struct Timeouts {
     pub a: Duration,
     /// `TIMEOUT_B`: the chip becomes ready for a command, or gives up a running one.
     pub b: Duration,
-    /// `TIMEOUT_C`: `TPM_STS` becomes valid.
+    /// `TIMEOUT_C`: `TPM_STS` becomes valid; a CRB becomes ready or idle.
     pub c: Duration,
     /// `TIMEOUT_D`: the burst count becomes more than zero. (TIS names D, PTP names A; the driver takes the longer.)
     pub d: Duration,
@@ -55,6 +55,7 @@ impl Timeouts {
 
     /// The longest that a command allowed `duration` to run can take from its first step to its result, if the driver is
     /// stepped whenever its deadline says: twice the way in, the run, twice the way out, and giving up.
+    /// Enough for a CRB too, whose way in and out is shorter: no transfer takes time there.
     pub fn longest(&self, duration: Duration) -> Duration {
         let glitch = self.c;
         let give_up = self.b + glitch;

@@ -1,15 +1,13 @@
 //! The phases of a command: what each reads, writes and waits for.
 
-use super::{Job, Tis};
+use super::Tis;
+use crate::desk::{Job, Next, SLOWEST_POLL};
 use crate::error::{TisError, Wait};
 use crate::identity::Identity;
 use crate::regs::{Regs, Status, TisBus, access, sts};
 use core::time::Duration;
 use tpm_wire::HEADER_SIZE;
 use xen_abi::Instant;
-
-/// The longest pause between two looks at a running command.
-const SLOWEST_POLL: Duration = Duration::from_millis(8);
 
 /// Where the command is. `until` is the end of the wait.
 #[derive(Clone, Copy)]
@@ -77,18 +75,6 @@ impl Pace {
     }
 }
 
-/// What [`Tis::step`] does next.
-pub(super) enum Next {
-    /// Something changed: go on.
-    Moved,
-    /// Not yet, but perhaps within microseconds.
-    Soon,
-    /// Not yet: sleep.
-    Later(Duration),
-    /// Nothing to do.
-    Rest,
-}
-
 /// Whether the registers can be believed.
 pub(super) enum Hold {
     Ours,
@@ -108,19 +94,19 @@ impl Tis {
     /// One move, or the finding that none is possible now.
     pub(super) fn advance<B: TisBus>(&mut self, regs: &mut Regs<'_, B>, now: Instant) -> Next {
         // Taken out so that the phases can change both it and the driver.
-        let Some(mut job) = self.job.take() else { return self.rest(regs) };
+        let Some(mut job) = self.desk.job.take() else { return self.rest(regs) };
         let next = self.advance_job(&mut job, regs, now);
         if !matches!(self.phase, Phase::Idle) {
-            self.job = Some(job);
+            self.desk.job = Some(job);
         } else if job.abandoned {
-            self.result = None;
+            self.desk.result = None;
         }
         next
     }
 
     fn rest<B: TisBus>(&mut self, regs: &mut Regs<'_, B>) -> Next {
-        if self.leave {
-            self.leave = false;
+        if self.desk.leave {
+            self.desk.leave = false;
             regs.set_access(access::ACTIVE);
         }
         Next::Rest

@@ -1,7 +1,8 @@
 //! Cancelling, giving up, and starting over.
 
-use super::phases::{Asking, Hold, Next, Phase, hold};
-use super::{Job, Tis};
+use super::Tis;
+use super::phases::{Asking, Hold, Phase, hold};
+use crate::desk::{Job, Next};
 use crate::error::TisError;
 use crate::identity::Family;
 use crate::regs::{Regs, TisBus, access};
@@ -66,7 +67,7 @@ impl Tis {
             return Next::Moved;
         }
         self.phase = Phase::Idle;
-        self.result = Some((job.ticket, Err(cause)));
+        self.desk.result = Some((job.ticket, Err(cause)));
         Next::Moved
     }
 }

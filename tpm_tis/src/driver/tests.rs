@@ -1,6 +1,7 @@
 //! The driver against an honest chip and against one that misbehaves in every way it knows.
 
 use super::*;
+use crate::desk::POLLS_PER_STEP;
 use crate::error::Wait;
 use crate::fake::{Answering, FakeTis, Faults, NoiseBus, Slow};
 use crate::timeouts::DEFAULT_DURATION;

@@ -1,7 +1,8 @@
 //! A command in and a response out through the FIFO, with the checks of the specification around both.
 
-use super::phases::{Next, Pace, Phase};
-use super::{Job, MAX_COMMAND, Tis};
+use super::Tis;
+use super::phases::{Pace, Phase};
+use crate::desk::{Job, MAX_COMMAND, Next};
 use crate::error::{TisError, Wait};
 use crate::regs::{Regs, Status, TisBus, access, sts};
 use core::time::Duration;
@@ -145,7 +146,7 @@ impl Tis {
                 regs.set_access(access::ACTIVE);
             }
             self.phase = Phase::Idle;
-            self.result = Some((job.ticket, Ok(core::mem::take(&mut job.response))));
+            self.desk.result = Some((job.ticket, Ok(core::mem::take(&mut job.response))));
             return Next::Moved;
         }
         if now < until {

@@ -1,10 +1,13 @@
 //! Chips at register level for tests: [`FakeTis`] behaves as TIS 1.3 says, except where a [`Faults`] knob is turned, and
-//! notes what the driver does against the specification; [`NoiseBus`] answers at random.
+//! notes what the driver does against the specification; [`FakeCrb`] with [`CrbFaults`] likewise after PTP; [`NoiseBus`] answers
+//! at random.
 
+mod crb;
 mod engines;
 mod faults;
 mod noise;
 
+pub use crb::{CrbFaults, FakeCrb};
 pub use engines::{Answering, Slow};
 pub use faults::Faults;
 pub use noise::NoiseBus;
