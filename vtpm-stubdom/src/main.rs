@@ -40,7 +40,8 @@ fn main(guest: Guest) {
 
     let stop = || watch.borrow().requested().is_some();
     let waits = Waits::new(&timer, &stop);
-    let ports = Ports { link: FrontLink(&front), disk: Disk::open(&disk), entropy, guests: &back, waits: &waits };
+    let usable = Disk::open_durable(&disk);
+    let ports = Ports { link: FrontLink(&front), disk: usable, entropy, guests: &back, waits: &waits };
     let mut life = Box::pin(run::<Tpm12, _, _, _, _, _>(Options::parse(&command_line), ports));
     while let Turn::Wait(deadline) = turn(&mut xen, clock.now(), &drivers, &timer, life.as_mut()) {
         xen.wait(deadline);

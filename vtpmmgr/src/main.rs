@@ -16,7 +16,7 @@ use tpm_tis::{LOCALITIES, LOCALITY_SIZE, Timeouts, Tis, TisBus, TisLink};
 use vtpmmgr::args::{self, Irq};
 use vtpmmgr::chip12::Chip;
 use vtpmmgr::{MALFORMED, refuse, run};
-use xen_abi::{Clock, DiskError, Instant};
+use xen_abi::{Clock, Instant};
 use xen_guest::{Guest, Mmio, Shutdown, set_log_level, shutdown};
 
 /// How long the disk's back end may take to say goodbye.
@@ -60,15 +60,7 @@ fn main(guest: Guest) {
         };
         let raise = |timeouts| tis.borrow_mut().set_timeouts(Timeouts::DEFAULT.raised_to(timeouts));
         let on_chip = |info: &vtpmmgr::chip12::ChipInfo| info.timeouts.into_iter().for_each(raise);
-        let usable = async {
-            let opened = Disk::open(&disk).await?;
-            match disk.borrow() {
-                disk if disk.is_read_only() => Err(DiskError::ReadOnly),
-                disk if !disk.can_flush() => Err(DiskError::NoFlush),
-                _ => Ok(opened),
-            }
-        };
-        run(options, &back, usable, &chip, &mut entropy, on_chip, &stop).await;
+        run(options, &back, Disk::open_durable(&disk), &chip, &mut entropy, on_chip, &stop).await;
     });
     while let Turn::Wait(deadline) = turn(&mut xen, clock.now(), &drivers, &timer, life.as_mut()) {
         xen.wait(deadline);

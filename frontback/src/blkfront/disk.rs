@@ -44,6 +44,16 @@ impl<'a, X: Xen> Disk<'a, X> {
         .await
     }
 
+    /// As [`Self::open`], for state that has to last: [`DiskError::ReadOnly`] or [`DiskError::NoFlush`] for a disk that cannot keep it.
+    pub async fn open_durable(driver: &'a RefCell<BlkFront<X>>) -> Result<Self, DiskError> {
+        let disk = Self::open(driver).await?;
+        match driver.borrow() {
+            driver if driver.is_read_only() => Err(DiskError::ReadOnly),
+            driver if !driver.can_flush() => Err(DiskError::NoFlush),
+            _ => Ok(disk),
+        }
+    }
+
     /// One request, as soon as the ring is free for it.
     async fn order(&self, order: Order<'_>, mut out: Option<&mut [u8]>) -> Result<(), DiskError> {
         loop {

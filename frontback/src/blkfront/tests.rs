@@ -207,6 +207,27 @@ fn a_read_only_disk_is_never_written() {
 }
 
 #[test]
+fn state_that_has_to_last_needs_a_disk_that_keeps_it() {
+    let cases = [
+        (true, "1", "0", None),
+        (true, "0", "1", None),
+        (true, "0", "0", Some(DiskError::NoFlush)),
+        (false, "1", "1", Some(DiskError::ReadOnly)),
+    ];
+    for (writable, cache, barrier, refused) in cases {
+        let mut rig = Rig::new(writable);
+        rig.back.set_key("feature-flush-cache", cache);
+        rig.back.set_key("feature-barrier", barrier);
+        rig.settle();
+        let mut open = pin!(Disk::open_durable(&rig.driver));
+        match open.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => assert_eq!(outcome.err(), refused, "{cache} {barrier}"),
+            Poll::Pending => panic!("not ready: {:?}", rig.status()),
+        }
+    }
+}
+
+#[test]
 fn an_error_of_the_disk_is_reported_and_the_next_request_served() {
     let mut rig = Rig::connected();
     rig.back.fault = Fault::IoError;

@@ -236,7 +236,7 @@ impl Stack {
         self.machine.xl_vbd_attach(id, DOM0, 51712, VbdOptions { writable: true });
         self.block_backs.push(BlkBack::new(&self.machine, DOM0, id, 51712, disk));
         let driver = leak(RefCell::new(BlkFront::new()));
-        self.vtpm(id, manager, 0, "", Disk::open(driver), Some(driver))
+        self.vtpm(id, manager, 0, "", Disk::open_durable(driver), Some(driver))
     }
 
     /// A vTPM domain on disk `number`, under its UUID.
