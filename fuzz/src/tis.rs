@@ -7,13 +7,19 @@ use tpm_wire::ResponseHeader;
 use xen_abi::Instant;
 
 /// Registers that read as the input says: often as a chip's would, else as anything.
-struct Bus<'a>(Input<'a>);
+struct Bus<'a>(Input<'a>, usize);
+
+/// A response, for the FIFO of a chip that is not at its worst.
+const RESPONSE: [u8; 12] = [0, 0xc4, 0, 0, 0, 12, 0, 0, 0, 0, 1, 2];
 
 impl TisBus for Bus<'_> {
     fn read8(&mut self, offset: usize) -> u8 {
         match (self.0.u8(), offset & 0xfff) {
             (0..224, 0) => 0xa1,
-            (kind @ 0..96, 0x24) => [0, 0xc4, 0, 0, 0, 12, 0, 0][usize::from(kind) % 8],
+            (0..250, 0x24) => {
+                self.1 += 1;
+                RESPONSE[(self.1 - 1) % RESPONSE.len()]
+            }
             (kind, _) => kind,
         }
     }
@@ -28,6 +34,10 @@ impl TisBus for Bus<'_> {
 
     fn write8(&mut self, offset: usize, _: u8) {
         assert!(offset < 5 * 0x1000);
+        // commandReady, tpmGo and responseRetry all begin anew.
+        if offset & 0xfff == 0x18 {
+            self.1 = 0;
+        }
     }
 
     fn write32(&mut self, offset: usize, _: u32) {
@@ -40,7 +50,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let mut tis = Tis::new(input.u8() % 5, Timeouts::DEFAULT).unwrap();
     let (cancel_at, length, duration) = (input.u8(), 10 + input.below(64), Duration::from_secs(5));
-    let mut bus = Bus(input);
+    let mut bus = Bus(input, 0);
     let mut command = vec![0, 0xc1, 0, 0, 0, length as u8, 0, 0, 0, 0x46];
     command.resize(length, 7);
     let mut now = Instant::from_millis(1);

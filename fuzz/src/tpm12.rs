@@ -37,10 +37,11 @@ pub fn run(data: &[u8]) {
             238..246 => {
                 let kind = input.choose(&[StartupType::Clear, StartupType::State, StartupType::Deactivated]);
                 let _ = client.tpm.reset(kind);
+                client.check_state();
             }
             _ => client.restart(input.u8()),
         }
-        client.check_state();
     }
+    client.check_state();
     client.check_permanent();
 }

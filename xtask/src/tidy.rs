@@ -46,6 +46,12 @@ pub fn run(paths: &Paths) -> Result<Tally> {
         "Clippy: everything on the host",
         &mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     );
+    let fuzz = ["--manifest-path", "fuzz/Cargo.toml"];
+    check("Format: fuzz targets", cargo(&["fmt", "--check"]).args(fuzz));
+    check(
+        "Clippy: fuzz targets",
+        cargo(&["clippy", "--quiet", "--all-targets"]).args(fuzz).args(["--", "-D", "warnings"]),
+    );
     for (package, feature) in BARE {
         check(
             &format!("Clippy: {package} for the bare machine"),
