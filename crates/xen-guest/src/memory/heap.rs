@@ -1,10 +1,12 @@
 //! The heap: one list of free blocks in the RAM behind the image.
 //!
 //! When it is used up, `alloc` gives null; `Vec::try_reserve` and its kind see an error, everything else ends in the panic report.
+//! What is given back is wiped: keys pass through numbers and buffers of other crates that do not wipe them.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{Ordering, compiler_fence};
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
@@ -40,6 +42,10 @@ unsafe impl GlobalAlloc for Allocator {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
+            // SAFETY: the block has the layout's size, and nobody uses it any more.
+            unsafe { block.write_bytes(0, layout.size()) };
+            // The writes come before what the list does with the block, so that no compiler finds them useless.
+            compiler_fence(Ordering::SeqCst);
             // SAFETY: the caller gives back what `alloc` gave, with the same layout.
             unsafe { self.0.lock().heap.deallocate(block, layout) };
         }
