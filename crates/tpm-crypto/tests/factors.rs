@@ -11,7 +11,7 @@ fn factor(rng: &mut Drbg, top_bit: bool, multiple: bool) -> [u8; 64] {
     if multiple {
         // At most 29 less: nothing is borrowed, and an odd number stays odd.
         let rest = bytes.iter().fold(0, |rest, byte| (rest << 8 | u32::from(*byte)) % 15) as u8;
-        bytes[63] -= if rest % 2 == 0 { rest } else { rest + 15 };
+        bytes[63] -= if rest.is_multiple_of(2) { rest } else { rest + 15 };
     }
     bytes
 }
