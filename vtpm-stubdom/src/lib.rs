@@ -3,8 +3,8 @@
 //! [`run`] is the whole life of a vTPM. It reads top-down:
 //!
 //! 1. [`args`]: the arguments, all of them understood or none obeyed;
-//! 2. [`manager`]: wait for the manager, learn who we are (the UUID the toolstack gave us), seed the random generator,
-//!    learn the boot id, fetch our record;
+//! 2. [`manager`]: wait for the manager, learn who we are (the UUID the toolstack gave us), learn the boot id, seed the
+//!    random generator, fetch our record;
 //! 3. [`open`]: look at the disk, compare it with the record, and open, create, or refuse, by one table;
 //! 4. [`serve`]: admit the guest ([`instance`]: are its PCRs reset, kept or restored?), serve its commands, make every change
 //!    durable before its answer goes out;

@@ -80,6 +80,8 @@ pub enum ManagerError {
         /// The request.
         what: &'static str,
     },
+    /// There was no answer in the time that there is for it.
+    Late,
     /// The domain is to stop, and there was no answer.
     Stopped,
 }
@@ -93,6 +95,7 @@ impl fmt::Display for ManagerError {
             Self::Malformed { what } => {
                 write!(f, "the manager's answer to {what} is malformed; the manager is of another version or broken")
             }
+            Self::Late => f.write_str("the hardware TPM does not answer the manager"),
             Self::Stopped => f.write_str("the domain is stopping and the manager does not answer"),
         }
     }

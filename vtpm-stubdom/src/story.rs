@@ -66,8 +66,9 @@ where
     log::set_max_level(options.log_level);
     let manager = Manager::new(link, waits);
     let uuid = manager.connected().await;
-    let rng = randomness::gather(&mut entropy, &manager).await?;
+    // First what the manager answers by itself: from then on it serves, and only the chip can be slow.
     let boot = manager.boot_id().await?;
+    let rng = randomness::gather(&mut entropy, &manager, waits).await?;
     let disk = waits.saying("the disk (disk= line of this domain)", disk).await.map_err(VaultError::Disk)?;
     let (tpm, store) = Opening { manager, disk, uuid, options, rng, waits }.open::<T>().await?;
     Ok(Service { tpm, store, guests, options, boot, waits, failing: None })

@@ -108,6 +108,11 @@ impl<'a> Waits<'a> {
         .await
     }
 
+    /// The outcome of `work`, or `None` if it takes longer than `duration`.
+    pub async fn within<T>(&self, duration: Duration, work: impl Future<Output = T>) -> Option<T> {
+        self.timer.within(self.timer.now() + duration, work).await
+    }
+
     /// Waits until a stop is requested.
     pub async fn stop_requested(&self) {
         poll_fn(|_| if self.stopping() { Poll::Ready(()) } else { Poll::Pending }).await

@@ -32,6 +32,26 @@ fn whatever_dies_on_the_way_is_asked_again() {
 }
 
 #[test]
+fn a_chip_without_random_bytes_holds_up_only_a_vtpm_whose_cpu_has_none_either() {
+    let tricks = [vec![Trick::Silence], vec![Trick::Answer(error(9)); 200]];
+    for (tricks, cpu) in tricks.into_iter().flat_map(|tricks| [(tricks.clone(), true), (tricks, false)]) {
+        let mut world = World::new();
+        world.cpu = cpu;
+        world.manager.play(0x46, tricks);
+        let mut vtpm = world.start();
+        let mut waited = 0;
+        vtpm.turn_until(|_| {
+            waited = LINES.with_borrow(|lines| lines.iter().filter(|line| line.contains("to GetRandom")).count());
+            waited > 3 || world.manager.0.asked.borrow().contains(&ORD_LOADHASHKEY)
+        });
+        assert_eq!(waited > 3, !cpu);
+        let alone =
+            console().iter().any(|line| line.starts_with("WARN") && line.contains("seeding from the CPU alone"));
+        assert_eq!(alone, cpu);
+    }
+}
+
+#[test]
 fn a_stop_ends_every_wait_of_the_start() {
     for ordinal in [0x46, ORD_GET_BOOT_ID, ORD_LOADHASHKEY, 1] {
         let world = World::new();
