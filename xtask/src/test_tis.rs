@@ -1,7 +1,7 @@
-//! `cargo xtask test tis`: the TIS driver against QEMU's own chip device, without Xen.
+//! `cargo xtask test tis`: the chip's drivers against QEMU's own chip devices, without Xen.
 //!
-//! The image `tis-probe` boots under QEMU's PVH loader, a software TPM behind `tpm-tis`, once for each family of TPM; and
-//! where there is no chip, or one with another interface, it must say so.
+//! The image `tis-probe` boots under QEMU's PVH loader, a software TPM behind `tpm-tis`, once for each family of TPM, and
+//! behind `tpm-crb`; and where there is no chip it must say so.
 
 use std::path::Path;
 use std::process::Command;
@@ -49,7 +49,9 @@ pub fn run(paths: &Paths) -> Result<Tally> {
     let logs = paths.logs().join("tis");
     fresh_dir(&logs)?;
     let mut tally = Tally::default();
-    for (name, device) in [("tpm-1.2", Device::Tis(Chip::V12)), ("tpm-2.0", Device::Tis(Chip::V20))] {
+    for (name, device) in
+        [("tpm-1.2", Device::Tis(Chip::V12)), ("tpm-2.0", Device::Tis(Chip::V20)), ("tpm-2.0-crb", Device::Crb)]
+    {
         let step = Step::begin(format!("Booting the driver's test image: {name}"));
         let (status, console) = boot(paths, &image, device, &logs.join(name))?;
         let boot = count(&console);
@@ -60,25 +62,20 @@ pub fn run(paths: &Paths) -> Result<Tally> {
         tally.passed += boot.passed;
         tally.failed += boot.failed;
         let closing = format!("{} passed, {} failed", boot.passed, boot.failed);
-        let whole = console.lines().last().is_some_and(|line| line.ends_with(&closing));
+        let whole = console.lines().any(|line| line.ends_with(&closing));
         let agrees = (status == EXIT_GOOD) == (boot.failed == 0);
         if !whole || !agrees || boot.passed + boot.failed < FEWEST {
             say(format!("{name}: FAILED the image did not run to its end (exit status {status}):\n{console}"));
             tally.failed += 1;
         }
     }
-    for (name, device, words) in [
-        ("no chip", Device::Nothing, "no TPM at 0xfed40000"),
-        ("a chip with the CRB interface", Device::Crb, "the TPM speaks CRB, not TIS/FIFO"),
-    ] {
-        let (status, console) = boot(paths, &image, device, &logs.join(name.replace(' ', "-")))?;
-        if status == EXIT_BAD && console.contains(words) && count(&console) == Tally::default() {
-            say(format!("ok {name} is reported"));
-            tally.passed += 1;
-        } else {
-            say(format!("FAILED {name} is not reported (exit status {status}):\n{console}"));
-            tally.failed += 1;
-        }
+    let (status, console) = boot(paths, &image, Device::Nothing, &logs.join("no-chip"))?;
+    if status == EXIT_BAD && console.contains("no TPM at 0xfed40000") && count(&console) == Tally::default() {
+        say("ok no chip is reported");
+        tally.passed += 1;
+    } else {
+        say(format!("FAILED no chip is not reported (exit status {status}):\n{console}"));
+        tally.failed += 1;
     }
     Ok(tally)
 }
@@ -105,12 +102,12 @@ fn count(console: &str) -> Tally {
 fn boot(paths: &Paths, image: &Path, device: Device, logs: &Path) -> Result<(i32, String)> {
     fresh_dir(logs)?;
     let console = logs.join("console.log");
-    let chip = match device {
-        Device::Tis(chip) => Some(chip),
-        Device::Crb => Some(Chip::V20),
-        Device::Nothing => None,
+    let (chip, words) = match device {
+        Device::Tis(Chip::V12) => (Some(Chip::V12), "1.2"),
+        Device::Tis(Chip::V20) => (Some(Chip::V20), "2.0"),
+        Device::Crb => (Some(Chip::V20), "2.0 crb"),
+        Device::Nothing => (None, "1.2"),
     };
-    let family = if chip == Some(Chip::V20) { "2.0" } else { "1.2" };
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args(["-accel", "tcg", "-cpu", "qemu64,+rdrand", "-m", "16", "-nodefaults", "-display", "none", "-no-reboot"])
@@ -119,7 +116,7 @@ fn boot(paths: &Paths, image: &Path, device: Device, logs: &Path) -> Result<(i32
         .arg(format!("file:{}", std::path::absolute(&console)?.display()))
         .arg("-kernel")
         .arg(image)
-        .args(["-append", family]);
+        .args(["-append", words]);
     let software = chip.map(|chip| Swtpm::start(chip, &logs.join("state"), &logs.join("swtpm.log"))).transpose()?;
     for arg in software.iter().flat_map(Swtpm::qemu_args) {
         command.arg(if device == Device::Crb { arg.replace("tpm-tis", "tpm-crb") } else { arg });

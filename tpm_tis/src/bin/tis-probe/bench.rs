@@ -8,7 +8,9 @@ use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use tpm_tis::{BASE, DEFAULT_DURATION, Family, LOCALITIES, LOCALITY_SIZE, Timeouts, Tis, TisBus, TisError, TisLink};
+use tpm_tis::{
+    BASE, Chip, ChipLink, DEFAULT_DURATION, Family, Interface, LOCALITIES, LOCALITY_SIZE, Timeouts, TisBus, TisError,
+};
 use tpm_wire::{ResponseHeader, Transport, Writer};
 use xen_abi::Clock;
 use xen_guest::{MachineClock, Mmio, MmioError};
@@ -16,8 +18,10 @@ use xen_guest::{MachineClock, Mmio, MmioError};
 /// The registers at [`BASE`].
 pub struct Registers {
     mmio: Mmio,
-    /// So many FIFO bytes read are to be garbled, for the sake of `responseRetry`.
+    /// So many reads of FIFO bytes or buffer words are to be garbled, so that the response is asked for again.
     pub garble: u32,
+    /// The register at this offset is to read as this.
+    pub lie: Option<(usize, u32)>,
 }
 
 impl TisBus for Registers {
@@ -31,7 +35,15 @@ impl TisBus for Registers {
     }
 
     fn read32(&mut self, offset: usize) -> u32 {
-        self.mmio.read_u32(offset).unwrap_or(u32::MAX)
+        let value = self.mmio.read_u32(offset).unwrap_or(u32::MAX);
+        match self.lie {
+            Some((of, lie)) if of == offset => lie,
+            _ if self.garble > 0 && (0x80..0x100).contains(&offset) => {
+                self.garble -= 1;
+                !value
+            }
+            _ => value,
+        }
     }
 
     // A write outside the registers goes nowhere, as on an empty bus.
@@ -68,23 +80,25 @@ pub fn command(tag: u16, ordinal: u32, fill: impl FnOnce(&mut Writer<'_>)) -> Ve
 /// What a check works with.
 pub struct Bench {
     pub registers: Registers,
-    pub tis: RefCell<Tis>,
+    pub chip: RefCell<Chip>,
     pub family: Family,
+    pub interface: Interface,
     pub passed: u32,
     pub failed: u32,
     clock: MachineClock,
 }
 
 impl Bench {
-    pub fn new(clock: MachineClock, family: Family) -> Result<Self, MmioError> {
+    pub fn new(clock: MachineClock, family: Family, interface: Interface) -> Result<Self, MmioError> {
         let mmio = Mmio::map(BASE, u64::from(LOCALITIES) * LOCALITY_SIZE as u64)?;
-        let registers = Registers { mmio, garble: 0 };
-        Ok(Self { registers, tis: RefCell::new(Self::driver(0)), family, passed: 0, failed: 0, clock })
+        let registers = Registers { mmio, garble: 0, lie: None };
+        let chip = RefCell::new(Self::driver(0));
+        Ok(Self { registers, chip, family, interface, passed: 0, failed: 0, clock })
     }
 
     /// A driver for `locality`, which is one of 0 to 4.
-    pub fn driver(locality: u8) -> Tis {
-        Tis::new(locality, Timeouts::DEFAULT).expect("localities 0 to 4 exist")
+    pub fn driver(locality: u8) -> Chip {
+        Chip::new(locality, Timeouts::DEFAULT).expect("localities 0 to 4 exist")
     }
 
     /// Runs one check and writes its line.
@@ -104,26 +118,26 @@ impl Bench {
     /// Steps the driver as an image's loop does until `future` is ready.
     fn drive<T>(
         registers: &mut Registers,
-        tis: &RefCell<Tis>,
+        chip: &RefCell<Chip>,
         clock: &MachineClock,
         future: impl Future<Output = T>,
     ) -> T {
         let mut future = pin!(future);
         let mut context = Context::from_waker(Waker::noop());
         loop {
-            tis.borrow_mut().step(registers, clock.now());
+            chip.borrow_mut().step(registers, clock.now());
             if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
                 return value;
             }
-            let deadline = tis.borrow().deadline();
+            let deadline = chip.borrow().deadline();
             clock.sleep_until(deadline.unwrap_or(clock.now()));
         }
     }
 
     /// Sends a command through the `async` link and checks that what comes back is a response.
     pub fn transmit(&mut self, command: &[u8]) -> Result<(u32, Vec<u8>), String> {
-        let link = TisLink::new(&self.tis);
-        let response = Self::drive(&mut self.registers, &self.tis, &self.clock, link.transmit(command))
+        let link = ChipLink::new(&self.chip);
+        let response = Self::drive(&mut self.registers, &self.chip, &self.clock, link.transmit(command))
             .map_err(|error| format!("{error}"))?;
         let (header, body) = ResponseHeader::parse(&response).map_err(|error| format!("{error}"))?;
         Ok((header.code.get(), body.to_vec()))
@@ -157,29 +171,29 @@ impl Bench {
     /// Runs `command` at the driver itself, cancelling it `cancel_after` from now; the result and how long it took.
     pub fn raw(&mut self, command: &[u8], cancel_after: Option<Duration>) -> (Result<Vec<u8>, TisError>, Duration) {
         let start = self.clock.now();
-        let tis = self.tis.get_mut();
-        let ticket = match tis.submit(command, DEFAULT_DURATION) {
+        let chip = self.chip.get_mut();
+        let ticket = match chip.submit(command, DEFAULT_DURATION) {
             Ok(ticket) => ticket,
             Err(error) => panic!("{error}"),
         };
         loop {
             let now = self.clock.now();
             if cancel_after.is_some_and(|after| now >= start + after) {
-                tis.cancel(ticket);
+                chip.cancel(ticket);
             }
-            tis.step(&mut self.registers, now);
-            if let Some(result) = tis.take(ticket) {
+            chip.step(&mut self.registers, now);
+            if let Some(result) = chip.take(ticket) {
                 return (result, self.clock.now().since(start));
             }
-            self.clock.sleep_until(tis.deadline().unwrap_or(now));
+            self.clock.sleep_until(chip.deadline().unwrap_or(now));
         }
     }
 
     /// Lets the driver give its locality back.
     pub fn leave(&mut self) {
         let now = self.clock.now();
-        let tis = self.tis.get_mut();
-        tis.leave();
-        tis.step(&mut self.registers, now);
+        let chip = self.chip.get_mut();
+        chip.leave();
+        chip.step(&mut self.registers, now);
     }
 }

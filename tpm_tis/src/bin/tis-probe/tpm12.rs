@@ -78,8 +78,8 @@ pub fn run(bench: &mut Bench) {
     });
     bench.check("TPM_GetCapability: timeouts raise ours", |b| {
         let reported = reported_timeouts(b)?;
-        let raised = b.tis.borrow().timeouts().raised_to(reported);
-        b.tis.borrow_mut().set_timeouts(raised);
+        let raised = b.chip.borrow().timeouts().raised_to(reported);
+        b.chip.borrow_mut().set_timeouts(raised);
         ensure(raised.a >= Duration::from_millis(750), || format!("{raised:?}"))
     });
     bench.check("TPM_GetRandom", |b| {
