@@ -3,7 +3,7 @@
 use crate::options::Server;
 use crate::tpm::Tpm;
 use anyhow::{Context, Result};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -55,8 +55,10 @@ fn serve_each<S: Read + Write>(tpm: &mut Tpm, once: bool, mut accept: impl FnMut
 /// Answers commands until the client closes the connection.
 pub fn converse(tpm: &mut Tpm, client: &mut (impl Read + Write)) -> Result<()> {
     let mut command = Vec::with_capacity(MAX_PACKET);
-    while read_command(client, &mut command)? {
-        client.write_all(tpm.execute(&command)).context("cannot send the response")?;
+    // One system call brings a command, most of the time.
+    let mut client = BufReader::with_capacity(MAX_PACKET, client);
+    while read_command(&mut client, &mut command)? {
+        client.get_mut().write_all(tpm.execute(&command)).context("cannot send the response")?;
     }
     Ok(())
 }
