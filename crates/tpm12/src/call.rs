@@ -108,8 +108,8 @@ pub(crate) struct Call<'a> {
     pub in_digest: Digest,
     pub auths: [Option<AuthIn>; 2],
     pub proofs: [Option<Proof>; 2],
-    /// Sessions that end if the command fails.
-    pub touched: [Option<u32>; 2],
+    /// All parameters were read: from here on the command's sessions end if it fails.
+    pub whole: bool,
     pub wrapped: Option<Wrapped>,
     /// Whether it is recorded in the audit digest.
     pub audited: bool,
@@ -137,8 +137,9 @@ impl Call<'_> {
     }
 
     /// All parameters were read; `TPM_BAD_PARAM_SIZE` if some are left.
-    pub(crate) fn end(&self) -> Result<(), Code> {
-        if self.params.is_empty() { Ok(()) } else { Err(codes::BAD_PARAM_SIZE) }
+    pub(crate) fn end(&mut self) -> Result<(), Code> {
+        self.whole = self.params.is_empty();
+        if self.whole { Ok(()) } else { Err(codes::BAD_PARAM_SIZE) }
     }
 
     /// The only parameter.

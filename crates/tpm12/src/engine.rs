@@ -228,6 +228,18 @@ impl Tpm12 {
         self.tpm.volatile.tick_nonce
     }
 
+    /// What the private part of a loaded key or the storage root key is made of.
+    pub(crate) fn prime_of(&self, handle: u32) -> Zeroizing<Vec<u8>> {
+        self.tpm.key(handle).ok().unwrap().rsa.prime()
+    }
+
+    /// As a TPM whose endorsement key `TPM_CreateRevocableEK` made.
+    pub(crate) fn make_endorsement_key_revocable(&mut self, reset: [u8; 20]) {
+        let permanent = self.tpm.permanent.edit();
+        permanent.flags.enable_revoke_ek = true;
+        permanent.ek_reset = Zeroizing::new(reset);
+    }
+
     /// As a TPM whose manufacturer left the endorsement key to its user.
     pub(crate) fn forget_endorsement_key(&mut self) {
         self.tpm.permanent.edit().ek = None;

@@ -10,6 +10,8 @@
 
 extern crate alloc;
 
+#[cfg(test)]
+mod attacks;
 mod auth;
 mod call;
 mod codes;

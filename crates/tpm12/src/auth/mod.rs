@@ -52,9 +52,6 @@ impl Tpm {
         if twice {
             return Err(codes::INVALID_AUTHHANDLE);
         }
-        if let Some(touched) = call.touched.get_mut(index) {
-            *touched = Some(auth.handle);
-        }
         let oiap = session.protocol == PID_OIAP;
         if protocol == Protocol::Oiap && !oiap || protocol == Protocol::Osap && oiap {
             return Err(codes::BAD_MODE);

@@ -129,9 +129,6 @@ impl Tpm {
             next_even: Some(self.rng.bytes()),
             delegation: None,
         };
-        if let Some(touched) = call.touched.get_mut(index) {
-            *touched = Some(session.handle);
-        }
         if !ct_eq(&proof.hmac(digest, &session.nonce_even), &auth.hmac) {
             self.count_failure();
             return Err(if index == 0 { codes::AUTHFAIL } else { codes::AUTH2FAIL });

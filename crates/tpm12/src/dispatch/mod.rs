@@ -88,10 +88,10 @@ fn try_run(
     match result.and_then(|()| respond(tpm, &call, auth_count)) {
         Ok(response) => Ok(response),
         Err(code) => {
-            if code != codes::DEFEND_LOCK_RUNNING {
-                for handle in call.touched.iter().flatten() {
-                    tpm.close_session(*handle);
-                    tpm.end_transport(*handle);
+            if call.whole && code != codes::DEFEND_LOCK_RUNNING {
+                for auth in call.auths.iter().flatten() {
+                    tpm.close_session(auth.handle);
+                    tpm.end_transport(auth.handle);
                 }
             }
             Err(code.into())
@@ -156,7 +156,7 @@ fn parse<'a>(
         params: r,
         auths,
         proofs: [None, None],
-        touched: [None; 2],
+        whole: false,
         wrapped,
         audited,
         out: Zeroizing::default(),

@@ -1,0 +1,211 @@
+//! What broke other TPMs, tried on this one: ciphertexts of every length, secrets that outlive their key, sessions put away and
+//! taken out again, structures passed off as others.
+
+use crate::dispatch::table::ord;
+use crate::testing::client::*;
+use crate::testing::{command, commit, execute, owned, rng, send};
+use crate::{Options, StartupType, Tpm12};
+use alloc::vec;
+use alloc::vec::Vec;
+use tpm_crypto::rsa::RsaPublic;
+use tpm_wire::Engine;
+
+fn auth(tpm: &mut Tpm12, secret: [u8; 20]) -> Auth {
+    Auth { keep: false, ..oiap(tpm, secret) }
+}
+
+/// The public part of the endorsement or storage root key.
+fn internal_pub(tpm: &mut Tpm12, handle: u32) -> RsaPublic {
+    let mut owner = auth(tpm, OWNER);
+    public_of(&call(tpm, ord::OWNER_READ_INTERNAL_PUB, &[], &[&handle.to_be_bytes()], &mut [&mut owner]).unwrap())
+}
+
+/// Ciphertexts for a 2048-bit key that no padding can be in: of every length up to one byte too many, and numbers from the
+/// modulus on.
+fn wrong_ciphertexts(key: &RsaPublic) -> Vec<Vec<u8>> {
+    let modulus = key.modulus();
+    let mut above = modulus.clone();
+    above[255] = 0xff;
+    let lengths = (0..=257).filter(|length| *length != 256).map(|length| vec![0x5a; length]);
+    lengths.chain([vec![0; 256], vec![0xff; 256], modulus, above]).collect()
+}
+
+#[test]
+fn ciphertexts_of_every_length_are_refused_with_the_same_answer_and_harm_nothing() {
+    let mut tpm = owned();
+    let (srk, ek) = (internal_pub(&mut tpm, SRK), internal_pub(&mut tpm, 0x4000_0006));
+    for scheme in [2, 3] {
+        let (handle, key) = new_key(&mut tpm, &template(0x14, 0, 1, scheme, 1, 2048));
+        for data in wrong_ciphertexts(&public_of(&key)) {
+            let mut own = auth(&mut tpm, KEY_AUTH);
+            let code = if data.is_empty() { 3 } else { 33 };
+            assert_eq!(call(&mut tpm, ord::UNBIND, &[handle], &[&sized(&data)], &mut [&mut own]), Err(code));
+        }
+        send(&mut tpm, ord::EVICT_KEY, &[&handle.to_be_bytes()]).unwrap();
+    }
+    let key = create_key(&mut tpm, SRK, SRK_AUTH, &signing_template(2, 512)).unwrap();
+    let (public, _) = key.split_at(key.len() - 260);
+    for data in wrong_ciphertexts(&srk) {
+        let (mut parent, mut own) = (auth(&mut tpm, SRK_AUTH), auth(&mut tpm, KEY_AUTH));
+        let blob = [&[1, 1, 0, 0][..], &sized(&[]), &sized(&data)].concat();
+        assert_eq!(call(&mut tpm, ord::UNSEAL, &[SRK], &[&blob], &mut [&mut parent, &mut own]), Err(19));
+        assert_eq!(load_key(&mut tpm, SRK, SRK_AUTH, &[public, &sized(&data)].concat()), Err(33));
+    }
+    let identity = {
+        let (mut srk, mut owner) = (auth(&mut tpm, SRK_AUTH), osap(&mut tpm, 2, 0, OWNER));
+        let (enc, identity) = (owner.encrypt(&KEY_AUTH, false), template(0x12, 0, 1, 1, 2, 2048));
+        let parameters: [&[u8]; 3] = [&enc, &[8; 20], &identity];
+        let out = call(&mut tpm, ord::MAKE_IDENTITY, &[], &parameters, &mut [&mut srk, &mut owner]).unwrap();
+        load_key(&mut tpm, SRK, SRK_AUTH, &out[..out.len() - 260]).unwrap()
+    };
+    for data in wrong_ciphertexts(&ek) {
+        let (mut own, mut owner) = (auth(&mut tpm, KEY_AUTH), auth(&mut tpm, OWNER));
+        let both = &mut [&mut own, &mut owner];
+        assert_eq!(call(&mut tpm, ord::ACTIVATE_IDENTITY, &[identity], &[&sized(&data)], both), Err(33));
+    }
+    // None of it counted as a wrong authorization, and no key or session was left behind, authorized or not.
+    assert!(load_key(&mut tpm, SRK, SRK_AUTH, &key).is_ok());
+    let handles = |tpm: &mut Tpm12, kind: u32| {
+        send(tpm, ord::GET_CAPABILITY, &[&0x14u32.to_be_bytes(), &sized(&kind.to_be_bytes())]).unwrap()[5]
+    };
+    assert_eq!((handles(&mut tpm, 1), handles(&mut tpm, 2)), (2, 0));
+}
+
+/// Whether `secret` stands anywhere in what the engine would store: all that it knows.
+fn knows(tpm: &mut Tpm12, secret: &[u8]) -> bool {
+    tpm.committed();
+    let volatile = tpm.save_volatile();
+    // Saving a state is a change, so that all of the permanent state is staged.
+    send(tpm, ord::SAVE_STATE, &[]).unwrap();
+    let permanent = tpm.staged().unwrap();
+    let found = |state: &[u8]| state.windows(secret.len()).any(|window| window == secret);
+    found(&volatile) || found(&permanent)
+}
+
+/// A secret that nothing else contains.
+const MARK: [u8; 20] = *b"a secret to look for";
+
+/// Makes and loads a key whose usage authorization is [`MARK`].
+fn marked_key(tpm: &mut Tpm12) -> u32 {
+    let mut parent = osap(tpm, 1, SRK, SRK_AUTH);
+    let (usage, migration) = (parent.encrypt(&MARK, false), parent.encrypt(&MIGRATION_AUTH, true));
+    let parameters: [&[u8]; 3] = [&usage, &migration, &signing_template(2, 512)];
+    let key = call(tpm, ord::CREATE_WRAP_KEY, &[SRK], &parameters, &mut [&mut parent]).unwrap();
+    assert!(!knows(tpm, &MARK), "making a key keeps nothing");
+    load_key(tpm, SRK, SRK_AUTH, &key).unwrap()
+}
+
+#[test]
+fn a_keys_secrets_go_with_the_key() {
+    let kind = 1u32.to_be_bytes();
+    let ways: [fn(&mut Tpm12, u32) -> Result<Vec<u8>, u32>; 4] = [
+        |tpm, handle| send(tpm, ord::FLUSH_SPECIFIC, &[&handle.to_be_bytes(), &1u32.to_be_bytes()]),
+        |tpm, handle| send(tpm, ord::EVICT_KEY, &[&handle.to_be_bytes()]),
+        |tpm, _| {
+            let mut owner = auth(tpm, OWNER);
+            call(tpm, ord::OWNER_CLEAR, &[], &[], &mut [&mut owner])
+        },
+        |tpm, _| {
+            tpm.assert_physical_presence();
+            send(tpm, ord::FORCE_CLEAR, &[])
+        },
+    ];
+    for way in ways {
+        let mut tpm = owned();
+        let handle = marked_key(&mut tpm);
+        let prime = tpm.prime_of(handle);
+        assert!(knows(&mut tpm, &MARK) && knows(&mut tpm, &prime));
+        // An OSAP session has a secret of its own, and a context takes all of it out of the TPM's hands but encrypted.
+        let session = osap(&mut tpm, 1, handle, MARK);
+        assert!(knows(&mut tpm, &session.key));
+        let saved = send(&mut tpm, ord::SAVE_CONTEXT, &[&handle.to_be_bytes(), &kind, &[0; 16]]).unwrap();
+        assert!(!saved.windows(20).any(|window| window == MARK));
+        way(&mut tpm, handle).unwrap();
+        for secret in [&MARK[..], &prime, &session.key] {
+            assert!(!knows(&mut tpm, secret));
+        }
+    }
+}
+
+#[test]
+fn clearing_forgets_owner_root_key_and_owners_areas_for_good() {
+    let mut tpm = owned();
+    let root = tpm.prime_of(SRK);
+    let mut owner = osap(&mut tpm, 2, 0, OWNER);
+    let enc = owner.encrypt(&[0x0a; 20], false);
+    let definition = crate::commands::nv::tests::definition(0x1200, 0x0002_0002, 20);
+    call(&mut tpm, ord::NV_DEFINE_SPACE, &[], &[&definition, &enc], &mut [&mut owner]).unwrap();
+    let mut owner = auth(&mut tpm, OWNER);
+    let parameters: [&[u8]; 3] = [&0x1200u32.to_be_bytes(), &[0; 4], &sized(&MARK)];
+    call(&mut tpm, ord::NV_WRITE_VALUE, &[], &parameters, &mut [&mut owner]).unwrap();
+    for secret in [&root[..], &OWNER, &SRK_AUTH, &MARK] {
+        assert!(knows(&mut tpm, secret));
+    }
+    let mut owner = auth(&mut tpm, OWNER);
+    call(&mut tpm, ord::OWNER_CLEAR, &[], &[], &mut [&mut owner]).unwrap();
+    for secret in [&root[..], &OWNER, &SRK_AUTH, &MARK] {
+        assert!(!knows(&mut tpm, secret));
+    }
+    // The cleared state is what is stored, and the old one does not come back with a failure to store.
+    let state = commit(&mut tpm).unwrap();
+    assert!(!state.windows(20).any(|window| window == MARK));
+    let mut again = Tpm12::load(&state, rng(5), Options::default()).unwrap();
+    again.startup(StartupType::Clear).unwrap();
+    assert_eq!(send(&mut again, ord::OSAP, &[&[0, 2], &[0; 4], &[0; 20]]), Err(18));
+}
+
+#[test]
+fn a_saved_session_for_an_area_does_not_open_its_successor() {
+    let mut tpm = owned();
+    let define = |tpm: &mut Tpm12, secret: [u8; 20]| {
+        let mut owner = osap(tpm, 2, 0, OWNER);
+        let enc = owner.encrypt(&secret, false);
+        let definition = crate::commands::nv::tests::definition(0x1200, 0x0004_0004, 8);
+        call(tpm, ord::NV_DEFINE_SPACE, &[], &[&definition, &enc], &mut [&mut owner]).unwrap();
+    };
+    define(&mut tpm, [0x0a; 20]);
+    let session = osap(&mut tpm, 11, 0x1200, [0x0a; 20]);
+    let saved = send(&mut tpm, ord::SAVE_AUTH_CONTEXT, &[&session.handle.to_be_bytes()]).unwrap();
+    define(&mut tpm, [0x0b; 20]);
+    assert_eq!(send(&mut tpm, ord::LOAD_AUTH_CONTEXT, &[&saved]), Err(90));
+}
+
+#[test]
+fn a_lost_change_of_an_owners_key_is_lost_in_the_key_slots_too() {
+    let mut tpm = owned();
+    let (handle, key) = new_key(&mut tpm, &signing_template(2, 512));
+    let public = [&signing_template(2, 512)[11..35], &sized(&public_of(&key).modulus())].concat();
+    let control = |tpm: &mut Tpm12, value: u8| {
+        let mut owner = auth(tpm, OWNER);
+        let parameters: [&[u8]; 3] = [&public, &[0, 0, 0, 1], &[value]];
+        call(tpm, ord::KEY_CONTROL_OWNER, &[handle], &parameters, &mut [&mut owner]).unwrap();
+    };
+    control(&mut tpm, 1);
+    commit(&mut tpm).unwrap();
+    control(&mut tpm, 0);
+    tpm.discard();
+    assert_eq!(send(&mut tpm, ord::EVICT_KEY, &[&handle.to_be_bytes()]), Err(68), "it is the owner's as before");
+}
+
+#[test]
+fn a_locked_tpm_compares_no_secret_at_all() {
+    let mut tpm = owned();
+    let (handle, _) = new_key(&mut tpm, &storage_template(0));
+    for _ in 0..crate::auth::lockout::THRESHOLD {
+        let mut wrong = oiap(&mut tpm, [9; 20]);
+        assert_eq!(call(&mut tpm, ord::GET_PUB_KEY, &[handle], &[], &mut [&mut wrong]), Err(1));
+    }
+    let mut right = oiap(&mut tpm, KEY_AUTH);
+    let packet = authorized(ord::GET_PUB_KEY, &[handle], &[], &[&mut right]);
+    assert_eq!(execute(&mut tpm, 0, &packet)[6..10], [0, 0, 8, 3]);
+    tpm.make_endorsement_key_revocable([7; 20]);
+    tpm.assert_physical_presence();
+    for guess in [[8; 20], [7; 20]] {
+        assert_eq!(send(&mut tpm, ord::REVOKE_TRUST, &[&guess]), Err(0x803));
+    }
+    // The session survived, and is good when the time is over.
+    tpm.set_time(1_000_000);
+    assert_eq!(execute(&mut tpm, 0, &packet)[6..10], [0; 4]);
+    assert_eq!(send(&mut tpm, ord::REVOKE_TRUST, &[&[7; 20]]), Ok(Vec::new()));
+    assert_eq!(execute(&mut tpm, 0, &command(ord::READ_PUBEK, &[&[0; 20]]))[9], 35);
+}
