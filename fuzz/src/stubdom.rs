@@ -24,8 +24,8 @@ impl Transport for Hostile<'_> {
     async fn transmit(&self, _: &[u8]) -> Result<Vec<u8>, TransportError> {
         let mut input = self.0.borrow_mut();
         let body = if input.rarely(4) { input.bytes(false) } else { &self.1 };
-        let mut packet = vec![1, 0xc4, 0, 0, 0, 10 + body.len() as u8, 0, 0, 0, 0];
-        packet.extend(body);
+        let size = (10 + body.len() as u32).to_be_bytes();
+        let mut packet = [&[1, 0xc4][..], &size, &[0; 4], body].concat();
         match input.u8() {
             0..200 => return Ok(packet),
             200..240 => packet[usize::from(input.u8()) % 10] ^= input.u8(),
