@@ -12,7 +12,7 @@ use frontback::looper::{Driver, Timer, Turn, turn};
 use frontback::shutdown::{Request, ShutdownWatch};
 use frontback::tpmback::TpmBack;
 use frontback::xenstore::Client;
-use tpm_tis::{LOCALITIES, LOCALITY_SIZE, Timeouts, Tis, TisBus, TisLink};
+use tpm_tis::{ChipLink, LOCALITIES, LOCALITY_SIZE, Timeouts, TisBus};
 use vtpmmgr::args::{self, Irq};
 use vtpmmgr::chip12::Chip;
 use vtpmmgr::{MALFORMED, refuse, run};
@@ -46,12 +46,12 @@ fn main(guest: Guest) {
     let watch = RefCell::new(ShutdownWatch::new());
     let registers = Mmio::map(iomem, u64::from(LOCALITIES) * LOCALITY_SIZE as u64);
     // The arguments allow localities that exist only.
-    let tis = RefCell::new(Tis::new(locality, Timeouts::DEFAULT).expect("a locality from 0 to 4"));
+    let tis = RefCell::new(tpm_tis::Chip::new(locality, Timeouts::DEFAULT).expect("a locality from 0 to 4").at(iomem));
     let bus = RefCell::new(Bus { tis: &tis, registers: registers.as_ref().ok() });
     let drivers: [&RefCell<dyn Driver<_>>; 4] = [&watch, &back, &disk, &bus];
 
     let stop = || watch.borrow().requested().is_some();
-    let chip = Chip::new(TisLink::new(&tis), &timer);
+    let chip = Chip::new(ChipLink::new(&tis), &timer);
     let mut life = Box::pin(async {
         let options = match (&options, &registers) {
             (Ok(options), Ok(_)) => options,
@@ -83,7 +83,7 @@ fn main(guest: Guest) {
 
 /// The chip's driver on its registers; without registers every read gives ones, as on an empty bus.
 struct Bus<'a> {
-    tis: &'a RefCell<Tis>,
+    tis: &'a RefCell<tpm_tis::Chip>,
     registers: Option<&'a Mmio>,
 }
 
