@@ -97,8 +97,9 @@ fn marked_key(tpm: &mut Tpm12) -> u32 {
 
 #[test]
 fn a_keys_secrets_go_with_the_key() {
+    type Way = fn(&mut Tpm12, u32) -> Result<Vec<u8>, u32>;
     let kind = 1u32.to_be_bytes();
-    let ways: [fn(&mut Tpm12, u32) -> Result<Vec<u8>, u32>; 4] = [
+    let ways: [Way; 4] = [
         |tpm, handle| send(tpm, ord::FLUSH_SPECIFIC, &[&handle.to_be_bytes(), &1u32.to_be_bytes()]),
         |tpm, handle| send(tpm, ord::EVICT_KEY, &[&handle.to_be_bytes()]),
         |tpm, _| {

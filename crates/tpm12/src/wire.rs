@@ -14,7 +14,8 @@ pub(crate) trait Wire: Sized {
 
     /// Its external form alone.
     fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        // Room for every structure with a secret, so that growing leaves no copy of it behind.
+        let mut out = Vec::with_capacity(1024);
         self.put(&mut Writer::new(&mut out));
         out
     }
