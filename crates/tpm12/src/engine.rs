@@ -240,6 +240,11 @@ impl Tpm12 {
         permanent.ek_reset = Zeroizing::new(reset);
     }
 
+    /// As if no authorization had ever failed.
+    pub(crate) fn forgive(&mut self) {
+        self.tpm.volatile.lockout = Default::default();
+    }
+
     /// As a TPM whose manufacturer left the endorsement key to its user.
     pub(crate) fn forget_endorsement_key(&mut self) {
         self.tpm.permanent.edit().ek = None;

@@ -119,3 +119,85 @@ fn one_session_is_not_two() {
     let code = call(&mut tpm, ord::UNSEAL, &[SRK], &[&blob], &mut [&mut auth, &mut same]);
     assert_eq!(code, Err(19), "found to be no sealed blob before the second session counts");
 }
+
+/// Every command of the owner's, with parameters that are right: without the owner's secret it changes nothing.
+#[test]
+fn what_is_the_owners_is_nobody_elses() {
+    let mut tpm = owned();
+    let (handle, key) = new_key(&mut tpm, &signing_template(2, 512));
+    let public = [&signing_template(2, 512)[11..35], &sized(&public_of(&key).modulus())].concat();
+    let strong = [&storage_template(0)[11..35], &sized(&[0xff; 256])].concat();
+    let delegation = {
+        let pcr = [&[0, 3, 0, 0, 0, 0x1f][..], &[0; 20]].concat();
+        [&[0, 0x1b, 5][..], &pcr, &[0, 0x1a, 0, 0, 0, 1], &[0; 16]].concat()
+    };
+    let area = crate::commands::nv::tests::definition(0x1200, 0x0002_0002, 4);
+    let identity = template(0x12, 0, 1, 1, 2, 2048);
+    let none: &[u32] = &[];
+    let owners: &[(u32, &[u32], Vec<u8>)] = &[
+        (ord::OWNER_SET_DISABLE, none, [1].into()),
+        (ord::OWNER_CLEAR, none, [].into()),
+        (ord::DISABLE_OWNER_CLEAR, none, [].into()),
+        (ord::SET_CAPABILITY, none, [&[0, 0, 0, 1][..], &sized(&[0, 0, 0, 17]), &sized(&[1])].concat()),
+        (ord::GET_CAPABILITY_OWNER, none, [].into()),
+        (ord::SET_ORDINAL_AUDIT_STATUS, none, [0, 0, 0, 0x46, 1].into()),
+        (ord::RESET_LOCK_VALUE, none, [].into()),
+        (ord::AUTHORIZE_MIGRATION_KEY, none, [&[0, 1][..], &strong].concat()),
+        (ord::CMK_SET_RESTRICTIONS, none, [0; 4].into()),
+        (ord::CMK_APPROVE_MA, none, [0; 20].into()),
+        (ord::CMK_CREATE_TICKET, none, [&strong[..], &[0; 20], &sized(&[0; 256])].concat()),
+        (ord::CREATE_MAINTENANCE_ARCHIVE, none, [1].into()),
+        (ord::LOAD_MAINTENANCE_ARCHIVE, none, [0; 12].into()),
+        (ord::KILL_MAINTENANCE_FEATURE, none, [].into()),
+        (ord::OWNER_READ_INTERNAL_PUB, none, [0x40, 0, 0, 6].into()),
+        (ord::MAKE_IDENTITY, none, [&[0; 40], &identity[..]].concat()),
+        (ord::ACTIVATE_IDENTITY, &[handle], sized(&[1; 256])),
+        (ord::CHANGE_AUTH_OWNER, none, [&[0, 4][..], &[0; 20], &[0, 2]].concat()),
+        (ord::DELEGATE_MANAGE, none, [&[0, 0, 0, 0, 0, 0, 0, 1][..], &sized(&[5])].concat()),
+        (ord::DELEGATE_CREATE_OWNER_DELEGATION, none, [&[0][..], &delegation, &[0; 20]].concat()),
+        (ord::DELEGATE_UPDATE_VERIFICATION, none, sized(&[0; 4])),
+        (ord::NV_DEFINE_SPACE, none, [&area[..], &[0; 20]].concat()),
+        (ord::NV_WRITE_VALUE, none, [&[0x10, 0, 0, 1, 0, 0, 0, 0][..], &sized(&[1; 20])].concat()),
+        (ord::KEY_CONTROL_OWNER, &[handle], [&public[..], &[0, 0, 0, 1, 1]].concat()),
+        (ord::CREATE_COUNTER, none, [0; 24].into()),
+        (ord::RELEASE_COUNTER_OWNER, none, [0; 4].into()),
+        (ord::DAA_JOIN, &[0], [&[0][..], &sized(&[0, 0, 0, 1]), &sized(&[])].concat()),
+        (ord::DAA_SIGN, &[0], [&[0][..], &sized(&[1; 306]), &sized(&[])].concat()),
+        (ord::DIR_WRITE_AUTH, none, [0; 24].into()),
+        (ord::OWNER_READ_PUBEK, none, [].into()),
+        (ord::DISABLE_PUBEK_READ, none, [].into()),
+        (ord::DEEP_QUOTE, none, [&[0; 20][..], &[0, 3, 0, 0, 0, 0, 3, 0, 0, 0], &[0; 4]].concat()),
+        (ord::PARENT_SIGN_EK, none, [&[0; 20][..], &[0, 3, 0, 0, 0]].concat()),
+    ];
+    let nv_lock = crate::commands::nv::tests::definition(0xffff_ffff, 0, 0);
+    send(&mut tpm, ord::NV_DEFINE_SPACE, &[&nv_lock, &[0; 20]]).unwrap();
+    crate::testing::commit(&mut tpm);
+    for (ordinal, handles, parameters) in owners {
+        let keys = match *ordinal {
+            ord::MAKE_IDENTITY => Some(SRK_AUTH),
+            ord::ACTIVATE_IDENTITY => Some(KEY_AUTH),
+            _ => None,
+        };
+        let kinds: [fn(&mut crate::Tpm12) -> Auth; 5] = [
+            |tpm| oiap(tpm, [0x0e; 20]),
+            |tpm| oiap(tpm, SRK_AUTH),
+            |tpm| osap(tpm, 2, 0, [0x0e; 20]),
+            |tpm| osap(tpm, 4, 0, SRK_AUTH),
+            |tpm| Auth { keep: false, even: [0; 20], ..oiap(tpm, OWNER) },
+        ];
+        for (number, open) in kinds.iter().enumerate() {
+            let mut session = open(&mut tpm);
+            let mut first = keys.map(|secret| oiap(&mut tpm, secret));
+            let mut auths: Vec<&mut Auth> = first.iter_mut().chain([&mut session]).collect();
+            let code = call(&mut tpm, *ordinal, handles, &[parameters], &mut auths);
+            // The code is that of the authorization in question, or that of a session of the wrong kind.
+            let failed = if keys.is_some() { 29 } else { 1 };
+            assert!(matches!(code, Err(c) if c == failed || c == 44), "{ordinal:#x} as {number}: {code:?}");
+            send(&mut tpm, ord::RESET, &[]).unwrap();
+            tpm.forgive();
+        }
+        let bare = [&handles.iter().flat_map(|handle| handle.to_be_bytes()).collect::<Vec<u8>>(), &parameters[..]];
+        assert!(send(&mut tpm, *ordinal, &bare).is_err(), "{ordinal:#x} without authorization");
+        assert_eq!(crate::testing::commit(&mut tpm), None, "{ordinal:#x} changed something");
+    }
+}

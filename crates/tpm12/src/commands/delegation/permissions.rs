@@ -76,3 +76,24 @@ pub(super) fn key_permission(ordinal: u32) -> Option<u32> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Part 2, sections 20.2.1 and 20.2.3: every bit stands for one command, and what only the owner in person may do has none.
+    #[test]
+    fn bits_and_commands_belong_together_one_to_one() {
+        for (permission, bits) in [(owner_permission as fn(u32) -> Option<u32>, 0..32), (key_permission, 0..29)] {
+            for bit in bits {
+                let ordinals = (0..0x100).filter(|ordinal| permission(*ordinal) == Some(bit));
+                assert_eq!(ordinals.count(), 1, "bit {bit}");
+            }
+        }
+        let in_person =
+            [ord::TAKE_OWNERSHIP, ord::CHANGE_AUTH_OWNER, ord::CMK_SET_RESTRICTIONS, ord::GET_CAPABILITY_OWNER];
+        for ordinal in in_person.into_iter().chain([ord::DEEP_QUOTE, ord::PARENT_SIGN_EK]) {
+            assert_eq!((owner_permission(ordinal), key_permission(ordinal)), (None, None));
+        }
+    }
+}

@@ -185,3 +185,65 @@ fn localities_and_pcrs_restrict_once_nv_is_locked() {
     assert!(send_at(&mut tpm, 2, ord::NV_READ_VALUE, &parameters).is_ok());
     assert_eq!(read(&mut tpm, 0x1101, 0, 1), Err(24));
 }
+
+/// Who may read and write which area of a locked NV storage under an owner: nobody, the owner, the area's own secret.
+#[test]
+fn areas_are_for_those_their_attributes_name() {
+    use crate::testing::client::{Auth, OWNER, call, oiap, osap, sized};
+    const AREA: [u8; 20] = [0x0a; 20];
+    let mut tpm = crate::testing::owned();
+    lock(&mut tpm);
+    let areas = [(0x1200u32, 0x0002_0002u32), (0x1201, 0x0004_0004), (0x1202, 0x0001_0001), (0x1203, 0x0004_0002)];
+    for (index, attributes) in areas {
+        let mut owner = osap(&mut tpm, 2, 0, OWNER);
+        let enc = owner.encrypt(&AREA, false);
+        let parameters: [&[u8]; 2] = [&definition(index, attributes, 4), &enc];
+        assert_eq!(call(&mut tpm, ord::NV_DEFINE_SPACE, &[], &parameters, &mut [&mut owner]), OK);
+    }
+    let with = |tpm: &mut Tpm12, ordinal: u32, index: u32, secret: [u8; 20]| {
+        let mut auth = Auth { keep: false, ..oiap(tpm, secret) };
+        let last = if [ord::NV_READ_VALUE, ord::NV_READ_VALUE_AUTH].contains(&ordinal) {
+            4u32.to_be_bytes().to_vec()
+        } else {
+            sized(&[7; 4])
+        };
+        call(tpm, ordinal, &[], &[&index.to_be_bytes(), &[0; 4], &last], &mut [&mut auth]).err()
+    };
+    let everybody = |tpm: &mut Tpm12, index: u32| {
+        let wrong = [
+            with(tpm, ord::NV_READ_VALUE, index, AREA),
+            with(tpm, ord::NV_WRITE_VALUE, index, AREA),
+            with(tpm, ord::NV_READ_VALUE_AUTH, index, OWNER),
+            with(tpm, ord::NV_WRITE_VALUE_AUTH, index, OWNER),
+        ];
+        assert!(
+            wrong.iter().all(|code| matches!(code, Some(1 | 6 | 59))),
+            "{index:#x} with the other's secret: {wrong:?}"
+        );
+        let reads = [
+            read(tpm, index, 0, 4).err(),
+            with(tpm, ord::NV_READ_VALUE, index, OWNER),
+            with(tpm, ord::NV_READ_VALUE_AUTH, index, AREA),
+        ];
+        let writes = [
+            write(tpm, index, 0, &[7; 4]).err(),
+            with(tpm, ord::NV_WRITE_VALUE, index, OWNER),
+            with(tpm, ord::NV_WRITE_VALUE_AUTH, index, AREA),
+        ];
+        (reads, writes)
+    };
+    let (no, yes, absent, off) = (Some(59), None, Some(45), Some(6));
+    assert_eq!(everybody(&mut tpm, 0x1200), ([no, yes, no], [no, yes, no]));
+    assert_eq!(everybody(&mut tpm, 0x1201), ([no, no, yes], [no, no, yes]));
+    assert_eq!(everybody(&mut tpm, 0x1202), ([absent, no, no], [absent, no, no]));
+    assert_eq!(everybody(&mut tpm, 0x1203), ([no, no, yes], [no, yes, no]));
+    send(&mut tpm, ord::RESET, &[]).unwrap();
+    presence(&mut tpm);
+    assert_eq!(everybody(&mut tpm, 0x1202), ([yes, no, no], [yes, no, no]));
+    // A deactivated TPM keeps what is behind a secret to itself.
+    send(&mut tpm, ord::SET_TEMP_DEACTIVATED, &[]).unwrap();
+    crate::testing::send(&mut tpm, ord::RESET, &[]).unwrap();
+    assert_eq!(everybody(&mut tpm, 0x1200), ([off, off, off], [off, off, off]));
+    assert_eq!(everybody(&mut tpm, 0x1201), ([no, no, off], [no, no, off]));
+    assert_eq!(everybody(&mut tpm, 0x1202), ([yes, no, off], [yes, no, off]));
+}
