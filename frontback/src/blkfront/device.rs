@@ -190,11 +190,7 @@ impl<X: Xen> Device<X> {
         self.dir = format!("{DIR}/{number}");
         match xenbus::read_back_end(xen, &self.dir) {
             Ok(back) => {
-                match xen.watch(&format!("{}/state", back.dir), TOKEN_BACK) {
-                    // A watch that is there already, from a try that failed further on.
-                    Ok(()) | Err(StoreError::Other) => {}
-                    Err(error) => return Err(error),
-                }
+                xen.watch(&format!("{}/state", back.dir), TOKEN_BACK)?;
                 self.back = Some(back);
                 self.phase = Phase::Found;
                 Ok(())

@@ -45,6 +45,8 @@ struct Inner {
     grants: GrantTable,
     channels: Channels,
     commits_to_refuse: u32,
+    /// Requests until one is lost, and whether it is executed all the same.
+    faults: BTreeMap<DomId, (u32, bool)>,
 }
 
 struct Transaction {
@@ -107,6 +109,16 @@ impl Machine {
     /// The next `count` transactions that someone wants to commit meet a conflict.
     pub fn refuse_commits(&self, count: u32) {
         self.inner.borrow_mut().commits_to_refuse = count;
+    }
+
+    /// xenstored does not answer one request of a domain, after `number` others; executed it may be all the same.
+    pub fn lose_request(&self, id: DomId, number: u32, executed: bool) {
+        self.inner.borrow_mut().faults.insert(id, (number, executed));
+    }
+
+    /// Whether that request is still to come.
+    pub fn request_to_be_lost(&self, id: DomId) -> bool {
+        self.inner.borrow().faults.contains_key(&id)
     }
 
     /// Whether a domain has anything to do: a pending port or a watch event.
@@ -181,6 +193,28 @@ impl FakeDomain {
         assert_eq!(written, Ok(()), "domain {} writes {path}", self.id);
     }
 
+    /// Does what a request asks for, unless it is the one to be lost.
+    fn request<T>(&self, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut inner = self.machine.inner.borrow_mut();
+        let executed = match inner.faults.get_mut(&self.id) {
+            None => None,
+            Some((0, executed)) => Some(*executed),
+            Some((number, _)) => {
+                *number -= 1;
+                None
+            }
+        };
+        if executed.is_some() {
+            inner.faults.remove(&self.id);
+        }
+        drop(inner);
+        match executed {
+            None => work(),
+            Some(true) => work().and(Err(StoreError::TimedOut)),
+            Some(false) => Err(StoreError::TimedOut),
+        }
+    }
+
     fn absolute(&self, path: &str) -> Result<String, StoreError> {
         let absolute =
             if path.starts_with('/') { path.to_string() } else { alloc::format!("/local/domain/{}/{path}", self.id) };
@@ -215,54 +249,65 @@ impl FakeDomain {
 
 impl Store for FakeDomain {
     fn read(&mut self, tx: Option<TransactionId>, path: &str) -> Result<Vec<u8>, StoreError> {
-        let path = self.absolute(path)?;
-        self.with_tree(tx, |tree, _| tree.read(self.id, &path))
+        self.request(|| {
+            let path = self.absolute(path)?;
+            self.with_tree(tx, |tree, _| tree.read(self.id, &path))
+        })
     }
 
     fn write(&mut self, tx: Option<TransactionId>, path: &str, value: &[u8]) -> Result<(), StoreError> {
-        let path = self.absolute(path)?;
-        if value.len() > 2048 {
-            return Err(StoreError::Other);
-        }
-        self.with_tree(tx, |tree, changes| {
-            tree.write(self.id, &path, value)?;
-            changes.push(Change { readers: tree.readers(&path), path });
-            Ok(())
+        self.request(|| {
+            let path = self.absolute(path)?;
+            if value.len() > 2048 {
+                return Err(StoreError::Other);
+            }
+            self.with_tree(tx, |tree, changes| {
+                tree.write(self.id, &path, value)?;
+                changes.push(Change { readers: tree.readers(&path), path });
+                Ok(())
+            })
         })
     }
 
     fn remove(&mut self, tx: Option<TransactionId>, path: &str) -> Result<(), StoreError> {
-        let path = self.absolute(path)?;
-        self.with_tree(tx, |tree, changes| {
-            tree.check_write(self.id, &path)?;
-            changes.extend(tree.remove(&path));
-            Ok(())
+        self.request(|| {
+            let path = self.absolute(path)?;
+            self.with_tree(tx, |tree, changes| {
+                tree.check_write(self.id, &path)?;
+                changes.extend(tree.remove(&path));
+                Ok(())
+            })
         })
     }
 
     fn list(&mut self, tx: Option<TransactionId>, path: &str) -> Result<Vec<String>, StoreError> {
-        let path = self.absolute(path)?;
-        self.with_tree(tx, |tree, _| tree.list(self.id, &path))
+        self.request(|| {
+            let path = self.absolute(path)?;
+            self.with_tree(tx, |tree, _| tree.list(self.id, &path))
+        })
     }
 
     fn watch(&mut self, path: &str, token: &str) -> Result<(), StoreError> {
-        let absolute = self.absolute(path)?;
-        let mut inner = self.machine.inner.borrow_mut();
-        let same = |watch: &Watch| watch.owner == self.id && watch.path == path && watch.token == token;
-        if inner.watches.iter().any(same) {
-            return Err(StoreError::Other);
-        }
-        inner.watches.push(Watch { owner: self.id, path: path.into(), absolute, token: token.into() });
-        let queue = inner.queues.get_mut(&self.id).expect("a living domain");
-        queue.push_back(WatchEvent { path: path.into(), token: token.into() });
-        Ok(())
+        self.request(|| {
+            let absolute = self.absolute(path)?;
+            let mut inner = self.machine.inner.borrow_mut();
+            let same = |watch: &Watch| watch.owner == self.id && watch.path == path && watch.token == token;
+            if !inner.watches.iter().any(same) {
+                inner.watches.push(Watch { owner: self.id, path: path.into(), absolute, token: token.into() });
+            }
+            let queue = inner.queues.get_mut(&self.id).expect("a living domain");
+            queue.push_back(WatchEvent { path: path.into(), token: token.into() });
+            Ok(())
+        })
     }
 
     fn unwatch(&mut self, path: &str, token: &str) -> Result<(), StoreError> {
-        let mut inner = self.machine.inner.borrow_mut();
-        let before = inner.watches.len();
-        inner.watches.retain(|watch| !(watch.owner == self.id && watch.path == path && watch.token == token));
-        if inner.watches.len() < before { Ok(()) } else { Err(StoreError::NoEntry) }
+        self.request(|| {
+            let mut inner = self.machine.inner.borrow_mut();
+            let before = inner.watches.len();
+            inner.watches.retain(|watch| !(watch.owner == self.id && watch.path == path && watch.token == token));
+            if inner.watches.len() < before { Ok(()) } else { Err(StoreError::NoEntry) }
+        })
     }
 
     fn next_watch_event(&mut self, token_prefix: &str) -> Option<WatchEvent> {
@@ -273,35 +318,39 @@ impl Store for FakeDomain {
     }
 
     fn begin(&mut self) -> Result<TransactionId, StoreError> {
-        let mut inner = self.machine.inner.borrow_mut();
-        inner.next_transaction += 1;
-        let id = inner.next_transaction;
-        let transaction = Transaction {
-            owner: self.id,
-            tree: inner.tree.clone(),
-            base: inner.tree.generation(),
-            changed: Vec::new(),
-        };
-        inner.transactions.insert(id, transaction);
-        Ok(TransactionId(id))
+        self.request(|| {
+            let mut inner = self.machine.inner.borrow_mut();
+            inner.next_transaction += 1;
+            let id = inner.next_transaction;
+            let transaction = Transaction {
+                owner: self.id,
+                tree: inner.tree.clone(),
+                base: inner.tree.generation(),
+                changed: Vec::new(),
+            };
+            inner.transactions.insert(id, transaction);
+            Ok(TransactionId(id))
+        })
     }
 
     fn end(&mut self, tx: TransactionId, commit: bool) -> Result<(), StoreError> {
-        let mut inner = self.machine.inner.borrow_mut();
-        let transaction = inner.transactions.remove(&tx.0).ok_or(StoreError::NoEntry)?;
-        if !commit {
-            return Ok(());
-        }
-        if inner.commits_to_refuse > 0 {
-            inner.commits_to_refuse -= 1;
-            return Err(StoreError::Again);
-        }
-        if inner.tree.generation() != transaction.base {
-            return Err(StoreError::Again);
-        }
-        inner.tree = transaction.tree;
-        inner.fire(&transaction.changed);
-        Ok(())
+        self.request(|| {
+            let mut inner = self.machine.inner.borrow_mut();
+            let transaction = inner.transactions.remove(&tx.0).ok_or(StoreError::NoEntry)?;
+            if !commit {
+                return Ok(());
+            }
+            if inner.commits_to_refuse > 0 {
+                inner.commits_to_refuse -= 1;
+                return Err(StoreError::Again);
+            }
+            if inner.tree.generation() != transaction.base {
+                return Err(StoreError::Again);
+            }
+            inner.tree = transaction.tree;
+            inner.fire(&transaction.changed);
+            Ok(())
+        })
     }
 }
 

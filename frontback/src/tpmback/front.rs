@@ -48,6 +48,8 @@ pub(super) struct Front<X: Xen> {
     pub(super) phase: Phase<X>,
     /// What own `state` says because we wrote it.
     written: Option<State>,
+    /// What it may say, because we wrote it and xenstored did not answer.
+    writing: Option<State>,
     pub(super) look: bool,
     /// A reason to close this front end that came from the service.
     pub(super) refusal: Option<String>,
@@ -84,6 +86,7 @@ impl<X: Xen> Front<X> {
             unusable: None,
             phase: Phase::New,
             written: None,
+            writing: None,
             look: true,
             refusal: None,
             remove_at: None,
@@ -141,22 +144,28 @@ impl<X: Xen> Front<X> {
 
     fn write_state(&mut self, xen: &mut X, state: State) -> Result<(), StoreError> {
         if self.written != Some(state) {
+            self.writing = Some(state);
             xenbus::write_state(xen, &self.dir, state)?;
-            self.written = Some(state);
+            self.written = self.writing.take();
         }
         Ok(())
     }
 
     fn enter(&mut self, shared: &mut Shared, xen: &mut X, phase: Phase<X>) -> Result<(), StoreError> {
         self.disconnect(shared, xen);
-        let state = match phase {
+        self.phase = phase;
+        self.show_phase(xen)
+    }
+
+    /// Writes the state that goes with the phase, unless it stands there.
+    fn show_phase(&mut self, xen: &mut X) -> Result<(), StoreError> {
+        let state = match self.phase {
             Phase::New => return Ok(()),
             Phase::Waiting => State::InitWait,
             Phase::Connected(_) => State::Connected,
             Phase::Closing => State::Closing,
             Phase::Unusable | Phase::Closed { .. } => State::Closed,
         };
-        self.phase = phase;
         self.write_state(xen, state)
     }
 
@@ -190,6 +199,9 @@ impl<X: Xen> Front<X> {
             Err(KeyError::Malformed(_)) => None,
             Ok(state) => Some(state),
         };
+        if own_state.is_some() && own_state == self.writing {
+            self.written = self.writing.take();
+        }
         let rewritten = own_state.is_some() && own_state != self.written;
         if rewritten && own_state == Some(State::Initialising) && self.written.is_some() {
             log::debug!(target: "tpmback", "{} was made anew", self.dir);
@@ -212,7 +224,7 @@ impl<X: Xen> Front<X> {
             || rewritten && own_state == Some(State::Closing);
         if taken_away {
             // libxl's state 5 has replaced ours, so that ours is to be written whatever it was.
-            self.written = own_state;
+            (self.written, self.writing) = (own_state, None);
             return Ok(self.bury(shared, xen, now));
         }
         let reason = self.refusal.take().or_else(|| match self.phase {
@@ -234,6 +246,8 @@ impl<X: Xen> Front<X> {
                 }
             }
         }
+        // What an earlier try could not write.
+        self.show_phase(xen)?;
         Ok(Fate::Stays)
     }
 
@@ -285,11 +299,8 @@ impl<X: Xen> Front<X> {
             }
         };
         self.unusable = None;
-        match xen.watch(&format!("{}/state", identity.dir), &self.token()) {
-            // A watch that is there already, from a try that failed further on.
-            Ok(()) | Err(StoreError::Other) => self.identity = Some(identity),
-            Err(error) => return Err(error),
-        }
+        xen.watch(&format!("{}/state", identity.dir), &self.token())?;
+        self.identity = Some(identity);
         if shared.refuse_all.is_none() {
             xen.write(None, &format!("{}/feature-protocol-v2", self.dir), b"1")?;
             self.enter(shared, xen, Phase::Waiting)?;
@@ -373,7 +384,7 @@ impl<X: Xen> Front<X> {
         self.phase = Phase::Connected(connection);
         self.inspect(shared, xen);
         xen.write(None, &format!("{}/ready", self.dir), b"1")?;
-        self.write_state(xen, State::Connected)
+        self.show_phase(xen)
     }
 
     /// Looks at the page once.

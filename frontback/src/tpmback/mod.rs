@@ -328,11 +328,16 @@ impl<X: Xen> Driver<X> for TpmBack<X> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let signal_due = || self.fronts.iter().filter_map(Front::connection).any(Connection::signal_due);
-        let look_due = || self.retry_at.is_none() && self.fronts.iter().any(|front| front.look);
-        if self.more_events || signal_due() || look_due() {
+        if self.fronts.iter().filter_map(Front::connection).any(Connection::signal_due) {
             return Some(Instant::from_millis(0));
         }
-        self.fronts.iter().filter_map(|front| front.remove_at).chain(self.retry_at).min()
+        if self.retry_at.is_some() {
+            // Everything else needs xenstored.
+            return self.retry_at;
+        }
+        if self.more_events || self.fronts.iter().any(|front| front.look) {
+            return Some(Instant::from_millis(0));
+        }
+        self.fronts.iter().filter_map(|front| front.remove_at).min()
     }
 }

@@ -175,10 +175,7 @@ impl<X: Xen> Link<X> {
             let _ = xen.unwatch(&format!("{}/state", old.dir), &token);
         }
         if let Some(back) = &back {
-            match xen.watch(&format!("{}/state", back.dir), &token) {
-                Ok(()) | Err(StoreError::Other) => {}
-                Err(error) => return Err(error),
-            }
+            xen.watch(&format!("{}/state", back.dir), &token)?;
         }
         self.back = back;
         Ok(())

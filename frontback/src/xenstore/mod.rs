@@ -147,6 +147,7 @@ fn error_named(payload: &[u8]) -> StoreError {
     match payload.strip_suffix(b"\0").unwrap_or(payload) {
         b"ENOENT" => StoreError::NoEntry,
         b"EACCES" => StoreError::Access,
+        b"EEXIST" => StoreError::Exists,
         b"EAGAIN" => StoreError::Again,
         b"EINVAL" => StoreError::Malformed,
         _ => StoreError::Other,
@@ -180,16 +181,23 @@ impl<R: StoreRing> Store for Client<R> {
     fn watch(&mut self, path: &str, token: &str) -> Result<(), StoreError> {
         let parts: [&[u8]; 4] = [text(path)?, b"\0", text(token)?, b"\0"];
         if self.watches.is_registered(path, token) {
-            // What xenstored would say: EEXIST.
-            return Err(StoreError::Other);
+            self.watches.owe(path, token);
+            return Ok(());
         }
         // The first event may come before the reply.
         self.watches.register(path, token);
-        let registered = self.request(kind::WATCH, None, &parts).map(drop);
-        if registered.is_err() {
-            self.watches.forget(path, token);
+        match self.request(kind::WATCH, None, &parts) {
+            Ok(_) => Ok(()),
+            Err(StoreError::Exists) => {
+                // From a request whose reply was lost, and the first event with it.
+                self.watches.owe(path, token);
+                Ok(())
+            }
+            Err(error) => {
+                self.watches.forget(path, token);
+                Err(error)
+            }
         }
-        registered
     }
 
     fn unwatch(&mut self, path: &str, token: &str) -> Result<(), StoreError> {

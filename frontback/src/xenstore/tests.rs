@@ -38,6 +38,8 @@ struct Xenstored {
     fault: Fault,
     incoming: Vec<u8>,
     outgoing: VecDeque<u8>,
+    /// Paths and tokens, as they came.
+    watched: Vec<Vec<u8>>,
 }
 
 fn index(page: &FakePage, offset: usize) -> u32 {
@@ -128,7 +130,7 @@ impl Xenstored {
             StoreError::Access => "EACCES\0",
             StoreError::Again => "EAGAIN\0",
             StoreError::Malformed => "EINVAL\0",
-            _ => "EEXIST\0",
+            _ => "E2BIG\0",
         };
         let tx = (header.transaction != 0).then_some(TransactionId(header.transaction));
         let mut parts = payload.splitn(2, |byte| *byte == 0);
@@ -144,8 +146,15 @@ impl Xenstored {
                 .domain
                 .list(tx, path)
                 .map(|names| names.iter().flat_map(|name| format!("{name}\0").into_bytes()).collect()),
-            kind::WATCH => self.domain.watch(path, token()).map(ok),
-            kind::UNWATCH => self.domain.unwatch(path, token()).map(ok),
+            kind::WATCH if self.watched.iter().any(|known| known == payload) => return Err("EEXIST\0"),
+            kind::WATCH => {
+                self.watched.push(payload.to_vec());
+                self.domain.watch(path, token()).map(ok)
+            }
+            kind::UNWATCH => {
+                self.watched.retain(|known| known != payload);
+                self.domain.unwatch(path, token()).map(ok)
+            }
             kind::TRANSACTION_START => self.domain.begin().map(|TransactionId(id)| format!("{id}\0").into_bytes()),
             kind::TRANSACTION_END => self.domain.end(tx.unwrap(), path == "T").map(ok),
             other => panic!("request of type {other}"),
@@ -188,7 +197,8 @@ fn client(fault: Fault) -> (Machine, Client<Xenstored>) {
         page.store_u32(offset, u32::MAX - 700).unwrap();
     }
     let now = Instant::from_millis(0);
-    let xenstored = Xenstored { page, domain, now, fault, incoming: vec![], outgoing: VecDeque::new() };
+    let xenstored =
+        Xenstored { page, domain, now, fault, incoming: vec![], outgoing: VecDeque::new(), watched: vec![] };
     (machine, Client::new(xenstored))
 }
 
@@ -234,9 +244,11 @@ fn watches_fire_once_at_registration_and_at_each_change() {
     own_directory(&machine);
     client.watch("device/vtpm/0", "a/1").unwrap();
     client.watch("device/vtpm", "b/1").unwrap();
-    assert_eq!(client.watch("device/vtpm", "b/1"), Err(StoreError::Other));
     let event = |path: &str, token: &str| Some(WatchEvent { path: path.into(), token: token.into() });
     assert_eq!(client.next_watch_event("b/"), event("device/vtpm", "b/1"));
+    assert_eq!(client.next_watch_event("b/"), None);
+    assert_eq!(client.watch("device/vtpm", "b/1"), Ok(()), "once more is no error");
+    assert_eq!(client.next_watch_event("b/"), event("device/vtpm", "b/1"), "and fires");
     assert_eq!(client.next_watch_event("b/"), None);
     assert_eq!(client.next_watch_event("a/"), event("device/vtpm/0", "a/1"));
     machine.domain(DOM0).put("/local/domain/4/device/vtpm/0/state", "2");
@@ -290,6 +302,20 @@ fn a_silent_xenstored_costs_ten_seconds_and_its_late_reply_nothing() {
     client.ring_mut().fault = Fault::None;
     client.ring_mut().say(kind::READ, late, b"late");
     assert_eq!(client.read(None, "device/vtpm/0/handle"), Ok(b"0".to_vec()));
+}
+
+#[test]
+fn a_watch_whose_reply_was_lost_is_asked_for_again_and_fires() {
+    let (machine, mut client) = client(Fault::Silent);
+    own_directory(&machine);
+    assert_eq!(client.watch("device/vtpm/0", "a/1"), Err(StoreError::TimedOut));
+    client.ring_mut().fault = Fault::None;
+    assert_eq!(client.next_watch_event("a/"), None);
+    assert_eq!(client.watch("device/vtpm/0", "a/1"), Ok(()));
+    assert!(client.next_watch_event("a/").is_some());
+    machine.domain(DOM0).put("/local/domain/4/device/vtpm/0/state", "2");
+    client.ring_mut().run();
+    assert!(client.next_watch_event("a/").is_some());
 }
 
 #[test]

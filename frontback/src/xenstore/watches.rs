@@ -30,6 +30,15 @@ impl Watches {
         self.registered.iter().any(|watch| watch.path == path && watch.token == token)
     }
 
+    /// Has a watch fire once more.
+    pub(super) fn owe(&mut self, path: &str, token: &str) {
+        let told = self.queue.iter().any(|event| event.path == path && event.token == token);
+        let watch = self.registered.iter_mut().find(|watch| watch.path == path && watch.token == token);
+        if let (false, Some(watch)) = (told, watch) {
+            watch.overflowed = true;
+        }
+    }
+
     pub(super) fn forget(&mut self, path: &str, token: &str) {
         self.registered.retain(|watch| watch.path != path || watch.token != token);
         if !self.registered.iter().any(|watch| watch.token == token) {

@@ -11,6 +11,8 @@ pub enum StoreError {
     NoEntry,
     /// EACCES: not ours to touch.
     Access,
+    /// EEXIST: there already.
+    Exists,
     /// EAGAIN: the transaction met another change and must be run again.
     Again,
     /// A path or value that the protocol cannot carry, or a reply that breaks it.
@@ -26,6 +28,7 @@ impl fmt::Display for StoreError {
         f.write_str(match self {
             Self::NoEntry => "no such xenstore node",
             Self::Access => "xenstore denies access",
+            Self::Exists => "it exists in xenstore already",
             Self::Again => "the xenstore transaction met another change",
             Self::Malformed => "malformed xenstore path, value or reply",
             Self::TimedOut => "xenstored does not answer",
@@ -63,7 +66,8 @@ pub trait Store {
     /// The names of the children of a node.
     fn list(&mut self, tx: Option<TransactionId>, path: &str) -> Result<Vec<String>, StoreError>;
 
-    /// Asks to be told of changes at and below `path`; fires once at registration.
+    /// Asks to be told of changes at and below `path`; fires once at registration. Asking again for the same is no error, and fires
+    /// again: the answer to an earlier request may have been lost.
     fn watch(&mut self, path: &str, token: &str) -> Result<(), StoreError>;
 
     /// Ends a watch. Events already queued may still come.

@@ -492,3 +492,37 @@ fn a_hostile_guest_cannot_fill_the_console() {
     assert_eq!(rig.back.shared.attaches, 200);
     assert_eq!(test_log::take().len(), 101);
 }
+
+#[test]
+fn a_request_that_xenstored_loses_is_made_again_whichever_it_was() {
+    for executed in [false, true] {
+        for number in 0.. {
+            let (mut rig, guest) = (Rig::new(), DomId(5));
+            rig.machine.lose_request(BACK, number, executed);
+            rig.machine.xl_vtpm_attach(guest, BACK, 0, UUID);
+            rig.settle_for_good();
+            assert_eq!(rig.state(5), Some(2), "{number}, executed: {executed}");
+            let mut front = LinuxTpmFront::new(&rig.machine.domain(guest), 0);
+            for _ in 0..2 {
+                front.probe();
+                rig.settle_for_good();
+                front.follow();
+                rig.settle_for_good();
+                assert_eq!(rig.state(5), Some(4), "{number}, executed: {executed}");
+                while rig.back.next_event().is_some() {}
+                rig.serve(&mut front);
+                front.remove();
+                rig.settle_for_good();
+                assert_eq!(rig.state(5), Some(2), "{number}, executed: {executed}");
+            }
+            rig.machine.xl_vtpm_detach(guest, BACK, 0);
+            rig.settle_for_good();
+            assert_eq!(rig.state(5), None, "{number}, executed: {executed}");
+            rig.machine.assert_nothing_held(BACK);
+            if rig.machine.request_to_be_lost(BACK) {
+                assert!(number > 30, "{number} requests are too few for all this");
+                break;
+            }
+        }
+    }
+}

@@ -52,6 +52,18 @@ impl Rig {
         assert_eq!(self.back.deadline(), None);
     }
 
+    /// Until nothing is left to do, however long it takes. While xenstored is not well, events stay where they are.
+    fn settle_for_good(&mut self) {
+        for _ in 0..200 {
+            self.step();
+            match self.back.deadline() {
+                None if !self.machine.has_work(BACK) => return,
+                later => self.now = self.now.max(later.unwrap_or(self.now)),
+            }
+        }
+        panic!("there is always something to do later");
+    }
+
     fn attach(&mut self, guest: u16, uuid: &str) -> LinuxTpmFront {
         let guest = DomId(guest);
         self.machine.xl_vtpm_attach(guest, BACK, 0, uuid);
