@@ -1,7 +1,8 @@
 //! `xl shutdown`: the watch on `control/shutdown`.
 
 use crate::looper::Driver;
-use xen_abi::{Instant, Xen};
+use core::time::Duration;
+use xen_abi::{Instant, StoreError, Xen};
 
 /// What the toolstack asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,13 +17,15 @@ pub enum Request {
 #[derive(Debug, Default)]
 pub struct ShutdownWatch {
     watching: bool,
+    look: bool,
+    retry_at: Option<Instant>,
     requested: Option<Request>,
 }
 
 impl ShutdownWatch {
     /// Not watching before the first step.
     pub const fn new() -> Self {
-        Self { watching: false, requested: None }
+        Self { watching: false, look: false, retry_at: None, requested: None }
     }
 
     /// The request that came, if any; it stays.
@@ -33,26 +36,39 @@ impl ShutdownWatch {
 
 const PATH: &str = "control/shutdown";
 const TOKEN: &str = "shutdown";
+/// How long to wait after a failure of xenstored.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl<X: Xen> Driver<X> for ShutdownWatch {
-    fn step(&mut self, xen: &mut X, _now: Instant) {
+    fn step(&mut self, xen: &mut X, now: Instant) {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
         if !self.watching {
             // Best effort: a toolstack that does not read the flag may still write the request.
             let _ = xen.write(None, "control/feature-poweroff", b"1");
             let _ = xen.write(None, "control/feature-reboot", b"1");
             self.watching = xen.watch(PATH, TOKEN).is_ok();
+            if !self.watching {
+                self.retry_at = Some(now + RETRY);
+            }
         }
-        let mut fired = false;
         while xen.next_watch_event(TOKEN).is_some() {
-            fired = true;
+            self.look = true;
         }
-        if !fired {
+        if !core::mem::take(&mut self.look) {
             return;
         }
         let request = match xen.read(None, PATH).as_deref() {
             Ok(b"poweroff" | b"halt") => Request::PowerOff,
             Ok(b"reboot") => Request::Reboot,
-            Ok(b"") | Err(_) => return,
+            Ok(b"") | Err(StoreError::NoEntry | StoreError::Access) => return,
+            Err(_) => {
+                self.look = true;
+                self.retry_at = Some(now + RETRY);
+                return;
+            }
             Ok(_) => {
                 log::warn!(target: "shutdown", "ignoring a request in {PATH} that is neither poweroff, halt nor reboot");
                 return;
@@ -66,7 +82,7 @@ impl<X: Xen> Driver<X> for ShutdownWatch {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        None
+        self.retry_at
     }
 }
 
@@ -96,6 +112,27 @@ mod tests {
             assert_eq!(step(&machine, &mut watch), Some(expected));
             assert_eq!(machine.read(FLAG), Some("".into()));
             assert_eq!(step(&machine, &mut watch), Some(expected), "the acknowledgement changes nothing");
+        }
+    }
+
+    #[test]
+    fn a_request_that_xenstored_loses_is_made_again() {
+        for executed in [false, true] {
+            for number in 0.. {
+                let (machine, mut watch) = (Machine::new(), ShutdownWatch::new());
+                let mut domain = machine.domain(DomId(4));
+                machine.lose_request(DomId(4), number, executed);
+                watch.step(&mut domain, Instant::from_millis(0));
+                machine.domain(DOM0).put(FLAG, "poweroff");
+                watch.step(&mut domain, Instant::from_millis(10));
+                if let Some(at) = Driver::<crate::fake::FakeDomain>::deadline(&watch) {
+                    watch.step(&mut domain, at);
+                }
+                assert_eq!(watch.requested(), Some(Request::PowerOff), "{number}, executed: {executed}");
+                if machine.request_to_be_lost(DomId(4)) {
+                    break;
+                }
+            }
         }
     }
 

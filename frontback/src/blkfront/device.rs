@@ -53,6 +53,8 @@ pub(super) struct Device<X: Xen> {
     pub(super) close_wanted: bool,
     dir: String,
     back: Option<BackEnd>,
+    /// State 3 was written and xenstored did not answer: the back end may be using the ring already.
+    owed: bool,
     watching: bool,
     look: bool,
     retry_at: Option<Instant>,
@@ -75,6 +77,7 @@ impl<X: Xen> Device<X> {
             close_wanted: false,
             dir: String::new(),
             back: None,
+            owed: false,
             watching: false,
             look: true,
             retry_at: None,
@@ -159,6 +162,10 @@ impl<X: Xen> Device<X> {
             self.seek(xen)?;
         }
         let Some(back) = self.back.clone() else { return Ok(()) };
+        if self.owed && matches!(self.phase, Phase::Published(_)) {
+            xenbus::write_state(xen, &self.dir, State::Initialised)?;
+            self.owed = false;
+        }
         let state = match xenbus::read_state(xen, &back.dir) {
             Err(KeyError::Store(error)) => return Err(error),
             state => state.ok(),
@@ -218,13 +225,15 @@ impl<X: Xen> Device<X> {
             ("protocol", "x86_64-abi".into()),
         ];
         let keys: Vec<_> = keys.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        let published = xenbus::publish(xen, &self.dir, &keys)
-            .and_then(|()| xenbus::write_state(xen, &self.dir, State::Initialised));
-        match published {
-            Ok(()) => self.phase = Phase::Published(ring),
-            Err(_) => drop_ring(xen, ring),
+        if let Err(error) = xenbus::publish(xen, &self.dir, &keys) {
+            drop_ring(xen, ring);
+            return Err(error);
         }
-        published
+        self.phase = Phase::Published(ring);
+        self.owed = true;
+        xenbus::write_state(xen, &self.dir, State::Initialised)?;
+        self.owed = false;
+        Ok(())
     }
 
     fn connect(&mut self, xen: &mut X, back: &BackEnd) -> Result<(), StoreError> {

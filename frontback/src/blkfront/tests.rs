@@ -471,3 +471,30 @@ fn closing_what_never_connected_is_done_at_once() {
     rig.driver.borrow_mut().step(&mut rig.domain, rig.now);
     assert_eq!(rig.status(), Status::Closed);
 }
+
+#[test]
+fn a_request_that_xenstored_loses_is_made_again_whichever_it_was() {
+    for executed in [false, true] {
+        for number in 0.. {
+            let mut rig = Rig::new(true);
+            rig.machine.lose_request(FRONT, number, executed);
+            for _ in 0..3 {
+                rig.settle();
+                rig.now = rig.now + Duration::from_secs(1);
+            }
+            assert_eq!(rig.status(), Status::Ready, "{number}, executed: {executed}");
+            run!(rig, |disk| disk.write(0, &[9; 512])).unwrap();
+            rig.driver.borrow_mut().close();
+            for _ in 0..4 {
+                rig.settle();
+                rig.now = rig.now + Duration::from_secs(1);
+            }
+            assert_eq!(rig.status(), Status::Closed, "{number}, executed: {executed}");
+            rig.machine.assert_nothing_held(FRONT);
+            if rig.machine.request_to_be_lost(FRONT) {
+                assert!(number > 15, "{number} requests are too few for all this");
+                break;
+            }
+        }
+    }
+}

@@ -38,6 +38,8 @@ pub(super) struct Link<X: Xen> {
     uuid: Option<[u8; 16]>,
     /// Own `state` was written: the back end has seen us.
     introduced: bool,
+    /// A state that we wrote and xenstored did not confirm. It may stand there already, and is written again before anything else.
+    owed: Option<State>,
     complaint: Option<String>,
 }
 
@@ -60,6 +62,7 @@ impl<X: Xen> Link<X> {
             lost_ring: false,
             uuid: None,
             introduced: false,
+            owed: None,
             complaint: None,
         }
     }
@@ -119,7 +122,9 @@ impl<X: Xen> Link<X> {
     }
 
     fn write_state(&mut self, xen: &mut X, state: State) -> Result<(), StoreError> {
+        self.owed = Some(state);
         xenbus::write_state(xen, &self.dir, state)?;
+        self.owed = None;
         self.introduced = true;
         Ok(())
     }
@@ -136,9 +141,13 @@ impl<X: Xen> Link<X> {
         };
         if back != self.back {
             self.drop_ring(xen);
+            self.owed = None;
             self.move_watch(xen, back)?;
         }
         let Some(back) = self.back.clone() else { return Ok(()) };
+        if let Some(state) = self.owed {
+            self.write_state(xen, state)?;
+        }
         let back_state = match xenbus::read_state(xen, &back.dir) {
             Ok(state) => Some(state),
             Err(KeyError::Store(error)) => return Err(error),
@@ -203,11 +212,11 @@ impl<X: Xen> Link<X> {
         self.ring = Some(Ring { page, port, connected: false });
         let keys =
             [("ring-ref", ring_ref.as_str()), ("event-channel", &port.to_string()), ("feature-protocol-v2", "1")];
-        let published = xenbus::publish(xen, &self.dir, &keys).and_then(|()| self.write_state(xen, State::Initialised));
-        if published.is_err() {
+        if let Err(error) = xenbus::publish(xen, &self.dir, &keys) {
             self.drop_ring(xen);
+            return Err(error);
         }
-        published
+        self.write_state(xen, State::Initialised)
     }
 
     fn connect(&mut self, xen: &mut X, back: &BackEnd) -> Result<(), StoreError> {

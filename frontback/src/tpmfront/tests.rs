@@ -390,3 +390,36 @@ fn states_that_make_no_sense_end_by_the_time_out() {
         assert_eq!(tpmif::state(&peer.page), tpmif::STATE_CANCEL);
     }
 }
+
+#[test]
+fn a_request_that_xenstored_loses_is_made_again_whichever_it_was() {
+    for executed in [false, true] {
+        for number in 0.. {
+            let mut rig = Rig::new();
+            let seconds = |rig: &mut Rig| {
+                for _ in 0..200 {
+                    rig.now = rig.now + Duration::from_millis(50);
+                    rig.front.step(&mut rig.domain, rig.now);
+                    rig.back.step(&mut rig.back_domain, rig.now);
+                }
+            };
+            rig.machine.lose_request(FRONT, number, executed);
+            for _ in 0..2 {
+                rig.machine.xl_vtpm_attach(FRONT, BACK, 0, UUID);
+                seconds(&mut rig);
+                assert!(rig.front.is_connected(), "{number}, executed: {executed}");
+                rig.exchange();
+                rig.machine.xl_vtpm_detach(FRONT, BACK, 0);
+                seconds(&mut rig);
+                rig.machine.xl_vtpm_detach_finish(FRONT, 0);
+                seconds(&mut rig);
+            }
+            rig.machine.assert_nothing_held(FRONT);
+            rig.machine.assert_nothing_held(BACK);
+            if rig.machine.request_to_be_lost(FRONT) {
+                assert!(number > 20, "{number} requests are too few for all this");
+                break;
+            }
+        }
+    }
+}
