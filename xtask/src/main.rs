@@ -1,6 +1,7 @@
 //! The front door of the project: build, run, test, tidy, bench.
 
 mod bench;
+mod bench_engine;
 mod build;
 mod cpio;
 mod debian;
@@ -90,7 +91,17 @@ enum Sub {
         seconds: u64,
     },
     /// Measure sizes and speeds and print them
-    Bench,
+    Bench {
+        /// Only this part
+        #[arg(value_enum)]
+        part: Option<BenchPart>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum BenchPart {
+    /// Commands of our TPM 1.2 engine and of swtpm's, side by side
+    Engine,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -138,8 +149,11 @@ fn work(command: Sub) -> Result<ExitCode> {
             fuzz::run(&paths, target.as_deref(), seconds)?;
             Ok(ExitCode::SUCCESS)
         }
-        Sub::Bench => {
-            bench::run(&paths)?;
+        Sub::Bench { part } => {
+            match part {
+                Some(BenchPart::Engine) => bench_engine::run(&paths)?,
+                None => bench::run(&paths)?,
+            }
             Ok(ExitCode::SUCCESS)
         }
     }

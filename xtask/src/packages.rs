@@ -44,6 +44,13 @@ pub const SUITES: &[Tool] = &[
     tool("setsid", "util-linux", "keeps the programs from asking for passwords on the terminal"),
 ];
 
+/// Needed to measure our engine beside swtpm's.
+pub const ENGINES: &[Tool] = &[
+    tool("swtpm", "swtpm", "the software TPM that ours is compared with"),
+    tool("taskset", "util-linux", "binds servers and client to one CPU"),
+    tool("setpriv", "util-linux", "ends the servers when this program is ended"),
+];
+
 fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into)).any(|dir| dir.join(program).is_file())

@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vtpm-stubdom", &["xen-abi", "tpm-wire", "tpm-crypto", "tpm12", "vault", "frontback", "xen-guest"]),
     ("vtpmmgr", &["xen-abi", "tpm-wire", "tpm-crypto", "vault", "frontback", "tpm_tis", "xen-guest"]),
     ("vtpm-host", &["xen-abi", "tpm-wire", "tpm-crypto", "tpm12", "vault"]),
-    ("xtask", &[]),
+    ("xtask", &["tpm-crypto"]),
 ];
 
 /// External crates with one door each: only the package named may use them.
