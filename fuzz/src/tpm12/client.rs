@@ -1,6 +1,6 @@
 //! A client that knows every secret (they are all [`AUTH`]), and holds the TPM to its word after each command.
 
-use super::grammar::{ROWS, field};
+use super::grammar::{FOLLOWING, ROWS, field};
 use crate::input::Input;
 use tpm_crypto::{Drbg, aes_ctr, hmac_sha1, sha1};
 use tpm_wire::{Engine, Progress, ResponseHeader};
@@ -17,6 +17,8 @@ pub fn options() -> Options {
 
 const EXECUTE_TRANSPORT: u32 = 0xe7;
 const ESTABLISH_TRANSPORT: u32 = 0xe6;
+/// Their first output is the handle of a key.
+const LOADING: [u32; 4] = [0x20, 0x41, 0xb5, 0xb9];
 
 /// A generator that can be repeated.
 pub fn rng(seed: u8) -> Drbg {
@@ -58,10 +60,18 @@ const ODD: [u8; 20] = [0x55; 20];
 pub struct Client {
     /// The TPM.
     pub tpm: Tpm12,
-    /// What the TPM told to be handles.
+    /// Loaded keys.
+    pub keys: Vec<u32>,
+    /// Other numbers that the TPM gave: counters, families and the like.
     pub handles: Vec<u32>,
     /// What the TPM made; never empty.
     pub blobs: Vec<Vec<u8>>,
+    /// Public keys of loaded keys.
+    pub public_keys: Vec<Vec<u8>>,
+    /// The command that succeeded last, and whether the present one goes on with what it gave.
+    last: u32,
+    /// See above.
+    pub follows: bool,
     /// A `TPM_TRANSPORT_AUTH` of [`AUTH`], encrypted for one of the keys.
     pub transport_secret: Vec<u8>,
     /// What the manager says when it is asked for a quote.
@@ -84,7 +94,11 @@ impl Client {
         let (tpm, mirror) = (load(seed), load(1));
         Self {
             tpm,
+            keys: vec![],
             handles: vec![],
+            last: 0,
+            follows: false,
+            public_keys: vec![],
             blobs: vec![vec![0; 4]],
             transport_secret: vec![],
             parent_answer: None,
@@ -100,12 +114,12 @@ impl Client {
     pub fn handle(&self, input: &mut Input<'_>) -> u32 {
         let choice = input.below(32);
         let sessions = self.sessions.iter().map(|session| session.handle);
-        let all: Vec<u32> = self.handles.iter().copied().chain(FIXED).chain(sessions).collect();
+        let all: Vec<u32> = self.keys.iter().chain(&self.handles).copied().chain(FIXED).chain(sessions).collect();
         all.get(choice % (all.len() + 1)).copied().unwrap_or(0x0101_0101)
     }
 
     fn key_handle(&self, input: &mut Input<'_>) -> u32 {
-        if input.rarely(8) { self.handle(input) } else { input.choose(&[&self.handles[..], &FIXED[..1]].concat()) }
+        if input.rarely(8) { self.handle(input) } else { input.choose(&[&self.keys[..], &[FIXED[0]; 4]].concat()) }
     }
 
     /// Executes a command and checks the response's form and the TPM's state. If it succeeded: the output, and the authorizations
@@ -219,7 +233,11 @@ impl Client {
 
     /// A random row of the grammar, filled in: handles, parameters, and the places of its sessions.
     fn row(&mut self, input: &mut Input<'_>) -> (u32, Vec<u8>, Vec<u8>, Vec<usize>) {
-        let (ordinal, keys, others, auths, letters) = ROWS[input.below(ROWS.len())];
+        let next = FOLLOWING.iter().find(|(first, _)| *first == self.last).map(|(_, next)| *next);
+        let next = next.filter(|_| input.flag()).map(|next| input.choose(next));
+        let row = next.and_then(|next| ROWS.iter().find(|row| row.0 == next));
+        self.follows = row.is_some();
+        let (ordinal, keys, others, auths, letters) = *row.unwrap_or(&ROWS[input.below(ROWS.len())]);
         let keys = (0..keys).map(|_| self.key_handle(input)).collect::<Vec<_>>();
         let handles = keys.into_iter().chain((0..others).map(|_| self.handle(input)).collect::<Vec<_>>());
         let handles: Vec<u8> = handles.flat_map(u32::to_be_bytes).collect();
@@ -294,6 +312,7 @@ impl Client {
 
     /// Takes note of new nonces, handles and blobs. Of the sessions `inside` a transport session nothing is known any more.
     fn learn(&mut self, ordinal: u32, done: Option<(Vec<u8>, Vec<u8>)>, with: &[usize], inside: &[usize]) {
+        let done_well = done.is_some();
         let (out, trailers) = done.unwrap_or_default();
         for at in with.iter().chain(inside) {
             self.sessions.get_mut(*at).into_iter().for_each(|session| session.open = false);
@@ -310,8 +329,12 @@ impl Client {
                 self.note_session(handle, &rest[rest.len() - 20..], AUTH, false);
                 self.sessions.iter_mut().rev().take(1).for_each(|session| session.transport = true);
             }
-            self.handles.push(u32::from_be_bytes(*handle));
-            self.handles.drain(..self.handles.len().saturating_sub(8));
+            let list = if LOADING.contains(&ordinal) { &mut self.keys } else { &mut self.handles };
+            list.push(u32::from_be_bytes(*handle));
+            list.drain(..list.len().saturating_sub(6));
+        }
+        if done_well {
+            self.last = ordinal;
         }
         if out.len() > 20 {
             self.blobs.push(out);

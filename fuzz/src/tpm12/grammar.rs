@@ -9,13 +9,13 @@ pub type Row = (u32, u8, u8, usize, &'static str);
 /// The commands.
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
-    (0x0c, 1, 0, 2, "wewX"), (0x0d, 0, 0, 1, "wSSK"), (0x0e, 1, 0, 1, "np"), (0x0f, 1, 1, 1, "wnSX"), (0x10, 0, 0, 1, "wew"),
-    (0x11, 0, 0, 0, "wHnX"), (0x12, 0, 0, 1, "xnS"), (0x13, 1, 0, 1, "eKnn"), (0x14, 0, 0, 0, "in"), (0x15, 0, 0, 0, "i"),
+    (0x0c, 1, 0, 2, "qeyX"), (0x0d, 0, 0, 1, "wSSK"), (0x0e, 1, 0, 1, "np"), (0x0f, 1, 1, 1, "wnSX"), (0x10, 0, 0, 1, "qey"),
+    (0x11, 0, 0, 0, "sHnX"), (0x12, 0, 0, 1, "unS"), (0x13, 1, 0, 1, "eKnn"), (0x14, 0, 0, 0, "in"), (0x15, 0, 0, 0, "i"),
     (0x16, 1, 0, 1, "nP"), (0x17, 1, 0, 1, "eIS"), (0x18, 1, 0, 2, "x"), (0x19, 0, 0, 1, "cn"), (0x1a, 0, 0, 0, "c"),
     (0x1b, 1, 0, 1, "wxnXSSSX"), (0x1c, 0, 0, 1, "d"), (0x1d, 0, 0, 1, "n"), (0x1e, 1, 0, 1, "X"), (0x1f, 1, 0, 1, "eeK"),
-    (0x20, 1, 0, 1, "x"), (0x21, 1, 0, 1, ""), (0x22, 1, 0, 0, ""), (0x23, 1, 0, 1, "xcb"), (0x24, 1, 0, 1, "nnnxXS"),
-    (0x25, 1, 0, 1, "xX"), (0x28, 1, 0, 2, "wxX"), (0x29, 0, 1, 1, "bSS"), (0x2a, 1, 0, 1, "XS"), (0x2b, 0, 0, 1, "wx"),
-    (0x2c, 0, 0, 1, "b"), (0x2d, 0, 0, 1, "XXS"), (0x2e, 0, 0, 1, ""), (0x2f, 0, 0, 0, "nx"), (0x30, 0, 0, 0, "n"),
+    (0x20, 1, 0, 1, "x"), (0x21, 1, 0, 1, ""), (0x22, 1, 0, 0, ""), (0x23, 1, 0, 1, "urb"), (0x24, 1, 0, 1, "nnnxXS"),
+    (0x25, 1, 0, 1, "uX"), (0x28, 1, 0, 2, "wxX"), (0x29, 0, 1, 1, "bSS"), (0x2a, 1, 0, 1, "XS"), (0x2b, 0, 0, 1, "wu"),
+    (0x2c, 0, 0, 1, "b"), (0x2d, 0, 0, 1, "XXS"), (0x2e, 0, 0, 1, ""), (0x2f, 0, 0, 0, "nu"), (0x30, 0, 0, 0, "n"),
     (0x31, 0, 1, 1, "bSS"), (0x32, 2, 0, 2, "n"), (0x33, 2, 0, 2, "nn"), (0x3c, 1, 0, 1, "S"), (0x3d, 1, 0, 1, "eIS"),
     (0x3e, 1, 0, 1, "nPb"), (0x3f, 0, 0, 1, "gQF"), (0x40, 0, 0, 1, ""), (0x41, 1, 0, 1, "x"), (0x46, 0, 0, 0, "c"),
     (0x47, 0, 0, 0, "S"), (0x50, 0, 0, 0, ""), (0x53, 0, 0, 0, ""), (0x54, 0, 0, 0, ""), (0x5a, 0, 0, 0, ""),
@@ -32,8 +32,29 @@ pub const ROWS: &[Row] = &[
     (0xd2, 0, 0, 1, "rrF"), (0xd4, 1, 0, 1, "De"), (0xd5, 0, 0, 1, "bDe"), (0xd6, 0, 0, 0, "X"), (0xd8, 0, 0, 1, "cX"),
     (0xdb, 0, 0, 0, ""), (0xdc, 0, 0, 1, "el"), (0xdd, 0, 0, 1, "H"), (0xde, 0, 0, 0, "H"), (0xdf, 0, 0, 1, "H"),
     (0xe0, 0, 0, 1, "H"), (0xe6, 1, 0, 1, "TA"), (0xe6, 0, 0, 0, "tTB"), (0xe8, 1, 0, 2, "n"), (0xf1, 0, 0, 0, ""),
-    (0xf2, 1, 0, 1, "nn"), (0x2000_0016, 0, 0, 0, "nPPd"), (0x2000_007c, 0, 0, 0, "nP"), (0x4000_000a, 0, 0, 0, "f"),
+    (0xf2, 1, 0, 1, "nn"), (0x2000_0016, 0, 0, 1, "nPPg"), (0x2000_007c, 0, 0, 1, "nP"), (0x4000_000a, 0, 0, 0, "f"),
     (0x4000_000b, 0, 0, 0, ""),
+];
+
+/// Commands whose output is the input of others, or that others must follow at once.
+pub const FOLLOWING: &[(u32, &[u32])] = &[
+    (0x0e, &[0x0f]),
+    (0x17, &[0x18, 0x0c]),
+    (0x1f, &[0x41, 0x20, 0x0c]),
+    (0x28, &[0x2a, 0x25]),
+    (0x2b, &[0x28]),
+    (0x2c, &[0x2d]),
+    (0x3d, &[0x18]),
+    (0x79, &[0x41]),
+    (0xa0, &[0xa1, 0xa2, 0xa3]),
+    (0xa1, &[0xa1, 0xa2, 0xa3]),
+    (0xb4, &[0xb5]),
+    (0xb6, &[0xb7]),
+    (0xb8, &[0xb9]),
+    (0xcc, &[0xce, 0xd0]),
+    (0xd2, &[0xd4, 0xd5]),
+    (0xd4, &[0xd6, 0x11]),
+    (0xd5, &[0xd6, 0xd8, 0x11]),
 ];
 
 /// A field of a command, for the session that `encrypt` belongs to.
@@ -41,6 +62,9 @@ pub fn field(letter: char, input: &mut Input<'_>, client: &Client, encrypt: impl
     match letter {
         'b' => vec![input.u8() % 4],
         'w' => u16::from(input.choose(&[5u8, 4, 3, 1, 2, 0, 6, 8, 10, 11])).to_be_bytes().to_vec(),
+        'q' => vec![0, input.choose(&[4, 4, 4, 3, 5])],
+        'y' => vec![0, input.choose(&[5, 3, 2, 4, 1])],
+        's' => vec![input.choose(&[0, 0, 6]), input.choose(&[7, 8, 9, 1])],
         'i' => u32::from(input.u8() % 26).to_be_bytes().to_vec(),
         'g' => u32::from(input.u8() % 28).to_be_bytes().to_vec(),
         'r' => u32::from(1 + input.u8() % 7).to_be_bytes().to_vec(),
@@ -57,6 +81,7 @@ pub fn field(letter: char, input: &mut Input<'_>, client: &Client, encrypt: impl
         'v' => nv_index(input).to_be_bytes().to_vec(),
         'x' => blob(input, client),
         'X' => sized(&blob(input, client)),
+        'u' => input.choose(&client.public_keys),
         'S' => sized(input.bytes(false)),
         'Z' => sized(&vec![input.u8(); 64 * usize::from(input.u8() % 4)]),
         'Q' => sized(&input.near(0x120).to_be_bytes()),
@@ -82,10 +107,11 @@ fn nv_index(input: &mut Input<'_>) -> u32 {
 
 /// Something that the TPM made, mostly as it was.
 fn blob(input: &mut Input<'_>, client: &Client) -> Vec<u8> {
-    let mut blob = input.choose(&client.blobs);
+    let newest = client.blobs.last().filter(|_| client.follows).cloned();
+    let mut blob = newest.unwrap_or_else(|| input.choose(&client.blobs));
     match input.u8() {
-        0..160 => {}
-        160..208 => drop(blob.drain(..blob.len().min(4))),
+        0..128 => {}
+        128..208 => drop(blob.drain(..blob.len().min(4))),
         208..232 => blob.truncate(input.u8().into()),
         _ => {
             let at = input.below(blob.len().max(1));

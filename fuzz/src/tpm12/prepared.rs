@@ -11,7 +11,9 @@ const SRK: u32 = 0x4000_0000;
 struct Prepared {
     permanent: Vec<u8>,
     volatile: Vec<u8>,
+    keys: Vec<u32>,
     handles: Vec<u32>,
+    public_keys: Vec<Vec<u8>>,
     blobs: Vec<Vec<u8>>,
     transport_secret: Vec<u8>,
     sessions: Vec<Session>,
@@ -20,11 +22,13 @@ struct Prepared {
 /// The prepared TPM, with another generator for each `seed`.
 pub fn client(seed: u8) -> Client {
     static PREPARED: OnceLock<Prepared> = OnceLock::new();
-    let Prepared { permanent, volatile, handles, blobs, transport_secret, sessions } = PREPARED.get_or_init(prepare);
+    let Prepared { permanent, volatile, keys, handles, public_keys, blobs, transport_secret, sessions } =
+        PREPARED.get_or_init(prepare);
     let mut client = Client::new(permanent, seed);
     client.tpm.restore_volatile(volatile).expect("a volatile state that was saved");
     (client.handles, client.blobs, client.sessions) = (handles.clone(), blobs.clone(), sessions.clone());
     client.transport_secret.clone_from(transport_secret);
+    (client.keys, client.public_keys) = (keys.clone(), public_keys.clone());
     client
 }
 
@@ -61,7 +65,7 @@ fn prepare() -> Prepared {
     }
     take_ownership(&mut client);
     client.sessions.clear();
-    let (mut handles, mut blobs) = (Vec::new(), Vec::new());
+    let (mut keys, mut blobs, mut public_keys) = (Vec::new(), Vec::new(), Vec::new());
     // Legacy keys sign and bind; small ones are quick.
     for (usage, enc, sig) in [(0x10, 1, 2), (0x10, 1, 4), (0x14, 3, 1), (0x15, 2, 2)] {
         client.open(Some((1, SRK)));
@@ -70,7 +74,7 @@ fn prepare() -> Prepared {
         client.sessions.clear();
         client.open(None);
         let loaded = client.send(0x41, &[SRK], &key, 1).expect("a loaded key");
-        handles.push(u32::from_be_bytes(loaded[..4].try_into().expect("a handle")));
+        keys.push(u32::from_be_bytes(loaded[..4].try_into().expect("a handle")));
         blobs.push(key);
         client.sessions.clear();
     }
@@ -83,17 +87,18 @@ fn prepare() -> Prepared {
     let identity = [&client.encrypted()[..], &[1; 20], &template(0x12, 1, 2, 2048)].concat();
     blobs.push(client.send(0x79, &[], &identity, 2).expect("an identity"));
     client.sessions.clear();
-    for key in [handles[0], handles[3]] {
+    for key in [keys[0], keys[3]] {
         client.open(None);
-        blobs.push(client.send(0x21, &[key], &[], 1).expect("a public key"));
+        public_keys.push(client.send(0x21, &[key], &[], 1).expect("a public key"));
         client.sessions.clear();
     }
-    let legacy = blobs.last().and_then(|key| RsaPublic::new(&key[28..92], 65537).ok()).expect("a key of 512 bits");
+    let legacy =
+        public_keys.last().and_then(|key| RsaPublic::new(&key[28..92], 65537).ok()).expect("a key of 512 bits");
     let secret = [&[0, 0x1d][..], &AUTH].concat();
     let transport_secret = legacy.encrypt_oaep(&mut rng(4), &secret).expect("22 bytes").to_vec();
     client.open(Some((2, 0x4000_0001)));
     let counter = client.send(0xdc, &[], &[&client.encrypted()[..], b"name"].concat(), 1).expect("a counter");
-    handles.push(u32::from_be_bytes(counter[..4].try_into().expect("a handle")));
+    let handles = vec![u32::from_be_bytes(counter[..4].try_into().expect("a handle"))];
     client.sessions.clear();
     client.open(Some((2, 0x4000_0001)));
     let anywhere = [&[0, 3, 0, 0, 0, 31][..], &[0; 20]].concat();
@@ -101,9 +106,18 @@ fn prepare() -> Prepared {
         [&[0, 0x18, 0, 0, 0x10, 0][..], &anywhere, &anywhere, &[0, 0x17, 0, 4, 0, 4, 0, 0, 0, 0, 0, 0, 32]].concat();
     client.send(0xcc, &[], &[&area[..], &client.encrypted()].concat(), 1).expect("an NV area");
     client.sessions.clear();
-    for kind in [None, None, Some((1, SRK)), Some((2, 0x4000_0001)), Some((1, handles[0])), Some((1, handles[2]))] {
+    for kind in [None, None, Some((1, SRK)), Some((2, 0x4000_0001)), Some((1, keys[0])), Some((1, keys[2]))] {
         client.open(kind);
     }
     let volatile = client.tpm.save_volatile().to_vec();
-    Prepared { permanent: client.permanent, volatile, handles, blobs, transport_secret, sessions: client.sessions }
+    Prepared {
+        permanent: client.permanent,
+        volatile,
+        keys,
+        handles,
+        public_keys,
+        blobs,
+        transport_secret,
+        sessions: client.sessions,
+    }
 }
