@@ -210,3 +210,66 @@ fn a_locked_tpm_compares_no_secret_at_all() {
     assert_eq!(send(&mut tpm, ord::REVOKE_TRUST, &[&[7; 20]]), Ok(Vec::new()));
     assert_eq!(execute(&mut tpm, 0, &command(ord::READ_PUBEK, &[&[0; 20]]))[9], 35);
 }
+
+/// Every command that uses the private part of a key: not with another secret or none, not while a PCR or the locality is wrong.
+#[test]
+fn keys_are_used_by_who_knows_them_where_and_when_they_may_be() {
+    let mut tpm = owned();
+    let now = tpm_crypto::sha1(&[&[0, 3, 0, 4, 0, 0, 0, 0, 20], &[0; 20]]);
+    let pcr = [&[0, 6, 0x1f, 0x01, 0, 3, 0, 4, 0, 0, 3, 0, 4, 0][..], &[0; 20], &now].concat();
+    let (storage, key) = new_key(&mut tpm, &template12(0x11, 0, 3, 1, 2048, &pcr));
+    let (signing, _) = new_key(&mut tpm, &template12(0x10, 0, 1, 2, 512, &pcr));
+    let (binding, _) = new_key(&mut tpm, &template12(0x14, 0, 3, 1, 512, &pcr));
+    let (authority, _) = new_key(&mut tpm, &template12(0x16, 0, 3, 1, 2048, &pcr));
+    let pubkey = [&storage_template(0)[11..35], &sized(&public_of(&key).modulus())].concat();
+    let destination = [&pubkey[..], &[0, 1], &[0; 20]].concat();
+    let delegation = {
+        let all = [&[0, 3, 0, 0, 0, 0x1f][..], &[0; 20]].concat();
+        [&[0, 0x1b, 5][..], &all, &[0, 0x1a, 0, 0, 0, 2], &[0; 16]].concat()
+    };
+    let (new, old) = (signing_template(2, 512), sized(&[1; 256]));
+    let list = sized(&[&[0, 0, 0, 1][..], &[0; 20]].concat());
+    let commands: &[(u32, u32, Vec<u8>)] = &[
+        (ord::SEAL, storage, [&[0; 20][..], &sized(&[]), &sized(b"x")].concat()),
+        (ord::SEALX, storage, [&[0; 20][..], &sized(&[]), &sized(b"x")].concat()),
+        (ord::CREATE_WRAP_KEY, storage, [&[0; 40], &new[..]].concat()),
+        (ord::LOAD_KEY2, storage, new.clone()),
+        (ord::LOAD_KEY, storage, new.clone()),
+        (ord::CONVERT_MIGRATION_BLOB, storage, [&old[..], &sized(&[1; 198])].concat()),
+        (ord::CMK_CREATE_KEY, storage, [&[0; 20], &template12(0x10, 0x12, 1, 2, 512, &[])[..], &[0; 40]].concat()),
+        (ord::CMK_CREATE_BLOB, storage, [&[0, 1][..], &destination, &[0; 20], &list, &[0; 8], &old].concat()),
+        (ord::CMK_CONVERT_MIGRATION, storage, [&[0; 80], &new[..], &list, &sized(&[1; 198])].concat()),
+        (ord::ESTABLISH_TRANSPORT, storage, [&[0, 0x1e, 0, 0, 0, 0, 0, 0, 0, 7, 0, 1][..], &old].concat()),
+        (ord::DELEGATE_CREATE_KEY_DELEGATION, storage, [&delegation[..], &[0; 20]].concat()),
+        (ord::MIGRATE_KEY, authority, [&pubkey[..], &old].concat()),
+        (ord::UNBIND, binding, sized(&[1; 64])),
+        (ord::SIGN, signing, sized(&[1; 20])),
+        (ord::QUOTE, signing, [&[9; 20][..], &[0, 3, 1, 0, 0]].concat()),
+        (ord::QUOTE2, signing, [&[9; 20][..], &[0, 3, 1, 0, 0, 1]].concat()),
+        (ord::TICK_STAMP_BLOB, signing, [9; 40].into()),
+        (ord::GET_AUDIT_DIGEST_SIGNED, signing, [&[0][..], &[9; 20]].concat()),
+        (ord::GET_PUB_KEY, signing, Vec::new()),
+    ];
+    let send_all = |tpm: &mut Tpm12, locality: u8, open: &dyn Fn(&mut Tpm12, u32) -> Auth, codes: &[u32]| {
+        for (ordinal, handle, parameters) in commands {
+            let mut session = open(tpm, *handle);
+            let code = call_at(tpm, locality, *ordinal, &[*handle], &[parameters], &mut [&mut session], false);
+            assert!(matches!(code, Err(c) if codes.contains(&c)), "{ordinal:#x}: {code:?}");
+            send(tpm, ord::RESET, &[]).unwrap();
+            tpm.forgive();
+        }
+    };
+    // AUTHFAIL, or BAD_MODE where a new secret comes along.
+    send_all(&mut tpm, 0, &|tpm, _| auth(tpm, SRK_AUTH), &[1, 44]);
+    send_all(&mut tpm, 0, &|tpm, handle| osap(tpm, 1, handle, SRK_AUTH), &[1]);
+    send_all(&mut tpm, 0, &|tpm, _| osap(tpm, 4, 0, SRK_AUTH), &[1]);
+    send_all(&mut tpm, 0, &|tpm, _| osap(tpm, 2, 0, OWNER), &[1]);
+    for (ordinal, handle, parameters) in commands {
+        let bare = send(&mut tpm, *ordinal, &[&handle.to_be_bytes(), parameters]);
+        assert!(matches!(bare, Err(1 | 30)), "{ordinal:#x} without authorization: {bare:?}");
+    }
+    let right = |tpm: &mut Tpm12, handle: u32| osap(tpm, 1, handle, KEY_AUTH);
+    send_all(&mut tpm, 1, &right, &[61]);
+    send(&mut tpm, ord::EXTEND, &[&10u32.to_be_bytes(), &[1; 20]]).unwrap();
+    send_all(&mut tpm, 0, &right, &[24]);
+}
