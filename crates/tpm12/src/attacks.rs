@@ -273,3 +273,31 @@ fn keys_are_used_by_who_knows_them_where_and_when_they_may_be() {
     send(&mut tpm, ord::EXTEND, &[&10u32.to_be_bytes(), &[1; 20]]).unwrap();
     send_all(&mut tpm, 0, &right, &[24]);
 }
+
+#[test]
+fn wrapped_commands_of_every_length_are_refused() {
+    // The class of CVE-2023-1017: what is to be decrypted ends before it begins.
+    let mut tpm = owned();
+    let public = [0, 0x1e, 0, 0, 0, 2, 0, 0, 0, 7, 0, 1];
+    for ordinal in
+        [ord::OIAP, ord::DSAP, ord::LOAD_KEY2, ord::CERTIFY_KEY, ord::UNSEAL, ord::EXECUTE_TRANSPORT, u32::MAX]
+    {
+        for tag in [0xc0u16, 0xc1, 0xc2, 0xc3, 0xc4] {
+            for length in 0..=120usize {
+                let parameters: [&[u8]; 3] = [&[0x40, 0, 0, 3], &public, &sized(&[7; 20])];
+                let handle = send(&mut tpm, ord::ESTABLISH_TRANSPORT, &parameters).unwrap()[..4].to_vec();
+                let head = [&tag.to_be_bytes()[..], &(length as u32).to_be_bytes(), &ordinal.to_be_bytes()].concat();
+                let mut wrapped = head.clone();
+                wrapped.resize(length, 0);
+                let mut packet =
+                    command(ord::EXECUTE_TRANSPORT, &[&sized(&wrapped), &handle, &[5; 20], &[0], &[6; 20]]);
+                packet[1] = 0xc2;
+                let code = execute(&mut tpm, 0, &packet)[9];
+                // A command that could be taken apart is refused for its authorization; the session ends either way.
+                let apart = length >= 10 && (0xc1..=0xc3).contains(&tag) && ordinal != u32::MAX;
+                assert!(matches!(code, 3 | 25) || code == 1 && apart, "{ordinal:#x} of {length} bytes: {code}");
+                tpm.forgive();
+            }
+        }
+    }
+}
