@@ -237,6 +237,15 @@ mod tests {
     }
 
     #[test]
+    fn without_a_command_nothing_is_touched() {
+        let (mut chip, mut bus) = (chip(0), FakeCrb::new(answering()));
+        chip.step(&mut bus, Instant::from_millis(5));
+        chip.leave();
+        chip.step(&mut bus, Instant::from_millis(10));
+        assert_eq!((bus.accesses, chip.deadline(), bus.violations), (0, None, Vec::new()));
+    }
+
+    #[test]
     fn noise_always_ends() {
         for seed in 0..500 {
             let mut chip = chip(0);

@@ -172,8 +172,7 @@ impl Crb {
             return if late { self.fail(TisError::TimedOut(Wait::AccessValid), now) } else { Next::Soon };
         }
         let granted = regs.read(LOC_STS);
-        // Asked at least once also where it is granted already, as `beenSeized` is cleared by that.
-        if granted != u32::MAX && granted & loc_sts::GRANTED != 0 && !asking.is_new() {
+        if granted != u32::MAX && granted & loc_sts::GRANTED != 0 {
             job.started = false;
             job.response = Zeroizing::default();
             self.phase = Phase::Stop(Asking::new(now, self.timeouts.b));

@@ -118,9 +118,10 @@ impl<'a, B: TisBus> CrbRegs<'a, B> {
         if granted & loc_sts::GRANTED == 0 {
             return Hold::Lost;
         }
-        match (self.read(CTRL_STS), self.read(CTRL_START)) {
+        // In this order, so that the status is one of after the end when `Start` shows the end.
+        match (self.read(CTRL_START), self.read(CTRL_STS)) {
             (u32::MAX, _) | (_, u32::MAX) => Hold::Ones,
-            (status, start) => Hold::Ours(Condition {
+            (start, status) => Hold::Ours(Condition {
                 failed: status & ctrl_sts::ERROR != 0,
                 idle: status & ctrl_sts::IDLE != 0,
                 running: start & INVOKE != 0,

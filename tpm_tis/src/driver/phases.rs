@@ -105,8 +105,8 @@ impl Tis {
     }
 
     fn rest<B: TisBus>(&mut self, regs: &mut Regs<'_, B>) -> Next {
-        if self.desk.leave {
-            self.desk.leave = false;
+        // Without an identity it was never asked for, and the chip may be none with such a register.
+        if core::mem::take(&mut self.desk.leave) && self.identity.is_some() {
             regs.set_access(access::ACTIVE);
         }
         Next::Rest

@@ -32,6 +32,10 @@ pub struct CrbFaults {
     pub take_locality_at: Option<u64>,
     /// The locality is taken away while a command runs.
     pub take_locality_in_execution: bool,
+    /// The chip is reset at this access: it is idle, its locality free, its memory full of ones.
+    pub reset_at: Option<u64>,
+    /// The locality is still granted after the reset.
+    pub reset_keeps_locality: bool,
     /// `cmdReady` is obeyed after so many looks at `TPM_CRB_CTRL_STS`.
     pub slow_ready: u32,
     /// `cmdReady` is never obeyed.
@@ -179,6 +183,14 @@ impl<E: Engine> FakeCrb<E> {
             self.abort();
             self.state = State::Idle;
         }
+    }
+
+    fn reset(&mut self) {
+        self.abort();
+        self.state = State::Idle;
+        self.active = self.active.filter(|_| self.faults.reset_keeps_locality);
+        (self.failed, self.cancel, self.request) = (false, false, 0);
+        self.memory.fill(0xff);
     }
 
     fn loc_ctrl(&mut self, locality: u8, bits: u32) {
@@ -336,6 +348,9 @@ impl<E: Engine> FakeCrb<E> {
         if self.state != State::Completion {
             self.violation("buffer read while there is no response");
         }
+        if self.failed {
+            self.violation("buffer read after a fatal error");
+        }
         let word = self.memory.get(offset..offset + 4).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
         // After the first look at the word that ends the size field, the field is right.
         if self.faults.wrong_once && offset == self.response_at + 4 {
@@ -367,6 +382,9 @@ impl<E: Engine> FakeCrb<E> {
         self.accesses += 1;
         if self.faults.take_locality_at == Some(at) {
             self.take_away();
+        }
+        if self.faults.reset_at == Some(at) {
+            self.reset();
         }
         self.faults.ones.is_some_and(|(from, count)| at >= from && at - from < count)
     }

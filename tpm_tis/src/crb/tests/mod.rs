@@ -327,7 +327,7 @@ fn a_chip_that_ran_nothing_is_not_taken_for_one_that_answered() {
     let mut bus = faulty(CrbFaults { drop_commands: 1, ..CrbFaults::default() });
     let mut crb = driver();
     let outcome = run(&mut crb, &mut bus, &command(30));
-    assert_eq!((outcome.result, bus.started), (Err(TisError::Dropped), 0));
+    assert_eq!((outcome.result, bus.started, bus.violations.len()), (Err(TisError::Dropped), 0, 0));
     assert!(outcome.took < Duration::from_millis(100));
     assert!(run(&mut crb, &mut bus, &command(30)).result.is_ok());
 }
@@ -339,6 +339,7 @@ fn a_fatal_error_is_named_and_gone_after_a_reset() {
     for _ in 0..2 {
         let outcome = run(&mut crb, &mut bus, &command(30));
         assert_eq!((outcome.result, bus.started), (Err(TisError::Failed), 1), "no second command is started");
+        assert_eq!(bus.violations, Vec::<&str>::new());
         assert!(outcome.took < Duration::from_millis(100));
     }
     assert!(run(&mut crb, &mut chip(), &command(30)).result.is_ok());

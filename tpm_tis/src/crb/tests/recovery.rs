@@ -206,3 +206,31 @@ fn a_glitch_in_mid_command_is_waited_out() {
     });
     assert_eq!((outcome.result, bus.started), (Ok(echo(0, &command(30))), 1));
 }
+
+#[test]
+fn a_reset_at_any_point_costs_the_command_at_most_and_never_gives_a_wrong_response() {
+    let whole = {
+        let mut bus = chip();
+        run(&mut driver(), &mut bus, &command(30)).result.unwrap();
+        bus.accesses
+    };
+    for reset_keeps_locality in [false, true] {
+        let (mut passed, mut failed) = (0, 0);
+        for at in 0..whole + 2 {
+            let faults = CrbFaults { reset_at: Some(at), reset_keeps_locality, ..CrbFaults::default() };
+            let (mut crb, mut bus) = (driver(), faulty(faults));
+            let outcome = run_for(&mut crb, &mut bus, &command(30), Duration::from_secs(5));
+            assert!(bus.started <= 1, "access {at}");
+            match outcome.result {
+                Ok(response) => {
+                    assert_eq!(response, echo(0, &command(30)), "access {at}");
+                    passed += 1;
+                }
+                Err(TisError::LocalityLost | TisError::Dropped | TisError::BadSize(u32::MAX)) => failed += 1,
+                Err(other) => panic!("access {at}: {other}"),
+            }
+            assert!(run(&mut crb, &mut bus, &command(30)).result.is_ok(), "after access {at}");
+        }
+        assert!(passed >= 8 && failed >= 8, "{passed} passed, {failed} failed");
+    }
+}
