@@ -71,7 +71,7 @@ enum Sub {
         #[arg(long)]
         no_build: bool,
         /// The longest time for the whole boot
-        #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
         limit: u64,
     },
     /// Run everything that must pass: tidy, host tests, the driver against a bare chip, the stack on Xen

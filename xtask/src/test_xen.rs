@@ -16,7 +16,7 @@ use crate::test_tis::Tally;
 use crate::ui::say;
 
 /// One boot with all its scenarios; a busy host is much slower than an idle one.
-const LIMIT: Duration = Duration::from_secs(1500);
+const LIMIT: Duration = Duration::from_secs(2400);
 
 /// Runs all scenarios and counts their `ok` and `FAILED` lines.
 pub fn run(paths: &Paths) -> Result<Tally> {
