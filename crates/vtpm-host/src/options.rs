@@ -39,6 +39,10 @@ struct SocketOptions {
     /// level=N (0 errors, 1 also what happens, 5 and more everything) and file=PATH
     #[arg(long, value_name = "level=N,file=PATH")]
     log: Option<String>,
+    /// The optional maintenance commands exist (TPM Main 1.2, part 3, section 12; `maintcmds=1` of the stub domain): with
+    /// them the owner can carry the whole TPM over to another one
+    #[arg(long)]
+    maintcmds: bool,
     /// End after the first client has gone
     #[arg(long)]
     terminate: bool,
@@ -164,7 +168,8 @@ impl SocketOptions {
         };
         logger::start(level, value(&log, "file").map(PathBuf::from).as_deref())?;
         let home = Home::open(&folder)?;
-        let tpm = Tpm::open(home, self.flags.start)?;
+        let options = tpm12::Options { maintenance_commands: self.maintcmds, ..tpm12::Options::default() };
+        let tpm = Tpm::open(home, options, self.flags.start)?;
         server::serve(tpm, &self.server, self.terminate)
     }
 }

@@ -29,10 +29,9 @@ pub struct Tpm {
 
 impl Tpm {
     /// Opens the TPM of a state folder, makes it if the folder never had one, and starts it.
-    pub fn open(home: Home, start: Start) -> Result<Self> {
+    pub fn open(home: Home, options: Options, start: Start) -> Result<Self> {
         let Home { key, disk, lock } = home;
         let mut rng = generator(b"vtpm-host")?;
-        let options = Options::default();
         let content = ready(probe(&disk))?;
         let unfinished = matches!(&content, Content::Vault(header) if header.unfinished);
         let (mut engine, vault) = if content == Content::Blank || unfinished {

@@ -49,8 +49,12 @@ struct Running {
 
 impl Running {
     fn start(folder: &Folder) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    fn start_with(folder: &Folder, options: &[&str]) -> Self {
         let socket = folder.0.join("socket");
-        let child = program(&folder.state(), &socket).stderr(Stdio::null()).spawn().unwrap();
+        let child = program(&folder.state(), &socket).args(options).stderr(Stdio::null()).spawn().unwrap();
         Self { child, socket }
     }
 
@@ -183,4 +187,15 @@ fn a_client_that_breaks_off_harms_nobody() {
     }
     let mut tpm = running.connect();
     assert_eq!(transact(&mut tpm, READ_PUBEK, &[0; 20]).0, 0);
+}
+
+#[test]
+fn maintenance_commands_exist_where_they_are_asked_for() {
+    const READ_MANU_MAINT_PUB: u32 = 0x30;
+    let folder = Folder::new("maintenance");
+    // TPM_BAD_ORDINAL; TPM_KEYNOTFOUND, as no maker's key is loaded.
+    for (options, code) in [(&[][..], 10), (&["--maintcmds"], 13)] {
+        let running = Running::start_with(&folder, options);
+        assert_eq!(transact(&mut running.connect(), READ_MANU_MAINT_PUB, &[7; 20]).0, code, "{options:?}");
+    }
 }
