@@ -88,15 +88,17 @@ wire_struct! {
 pub(crate) const MAX_SESSIONS: usize = 16;
 
 impl Tpm {
-    /// Opens a session with a fresh handle; `TPM_RESOURCES` if there is no room.
-    pub(crate) fn open_session(&mut self, mut session: Session) -> Result<u32, Code> {
+    /// Opens a session with a fresh handle and even nonce; `TPM_RESOURCES` if there is no room.
+    pub(crate) fn open_session(&mut self, session: Session) -> Result<(u32, Nonce), Code> {
         if self.volatile.sessions.len() >= MAX_SESSIONS {
             return Err(codes::RESOURCES);
         }
-        let handle = self.new_handle(HandleKind::Auth);
-        session.handle = handle;
-        self.volatile.sessions.push(session);
-        Ok(handle)
+        // Both from one request: most of the time of a command as short as TPM_OIAP is the generator's.
+        let [a, b, c, d, nonce_even @ ..]: [u8; 24] = self.rng.bytes();
+        let first = HandleKind::Auth.handle([a, b, c, d]);
+        let handle = if self.handle_in_use(first) { self.new_handle(HandleKind::Auth) } else { first };
+        self.volatile.sessions.push(Session { handle, nonce_even, ..session });
+        Ok((handle, nonce_even))
     }
 
     /// The session with this handle.
@@ -124,7 +126,7 @@ impl Tpm {
     /// A handle that nothing has.
     pub(crate) fn new_handle(&mut self, kind: HandleKind) -> u32 {
         loop {
-            let handle = (kind as u32) << 24 | (u32::from_be_bytes(self.rng.bytes()) & 0x00ff_ffff);
+            let handle = kind.handle(self.rng.bytes());
             if !self.handle_in_use(handle) {
                 return handle;
             }
@@ -149,4 +151,11 @@ pub(crate) enum HandleKind {
     Auth = 0x02,
     Transport = 0x03,
     Daa = 0x06,
+}
+
+impl HandleKind {
+    /// The handle of this kind that random bytes make.
+    fn handle(self, random: [u8; 4]) -> u32 {
+        (self as u32) << 24 | (u32::from_be_bytes(random) & 0x00ff_ffff)
+    }
 }

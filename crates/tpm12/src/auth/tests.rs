@@ -201,3 +201,17 @@ fn what_is_the_owners_is_nobody_elses() {
         assert_eq!(crate::testing::commit(&mut tpm), None, "{ordinal:#x} changed something");
     }
 }
+
+#[test]
+fn every_session_has_a_handle_and_a_nonce_of_its_own() {
+    let mut tpm = owned();
+    let mut seen = Vec::from([[0; 20]]);
+    let mut handles = Vec::new();
+    for _ in 0..16 {
+        let session = oiap(&mut tpm, OWNER);
+        assert_eq!(session.handle >> 24, 2);
+        assert!(!handles.contains(&session.handle) && !seen.contains(&session.even));
+        handles.push(session.handle);
+        seen.push(session.even);
+    }
+}

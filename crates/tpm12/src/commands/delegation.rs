@@ -457,10 +457,11 @@ pub(crate) fn tpm_dsap(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     if !known_scheme(adip) {
         return Err(codes::INAPPROPRIATE_ENC.into());
     }
-    let (nonce_even, nonce_even_dsap): (Nonce, Nonce) = (tpm.rng.bytes(), tpm.rng.bytes());
+    let nonce_even_dsap: Nonce = tpm.rng.bytes();
     let shared = shared_secret(&secret, &nonce_even_dsap, &nonce_odd);
-    let session = Session { handle: 0, protocol: PID_DSAP, nonce_even, shared, entity, adip, delegation: Some(public) };
-    let handle = tpm.open_session(session)?;
+    let session =
+        Session { handle: 0, protocol: PID_DSAP, nonce_even: [0; 20], shared, entity, adip, delegation: Some(public) };
+    let (handle, nonce_even) = tpm.open_session(session)?;
     call.put(&handle).put(&nonce_even).put(&nonce_even_dsap);
     Ok(())
 }

@@ -14,14 +14,13 @@ pub(crate) fn tpm_oiap(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     let session = Session {
         handle: 0,
         protocol: PID_OIAP,
-        nonce_even: tpm.rng.bytes(),
+        nonce_even: [0; 20],
         shared: Zeroizing::new([0; 20]),
         entity: Entity::BLOB,
         adip: 0,
         delegation: None,
     };
-    let nonce_even = session.nonce_even;
-    let handle = tpm.open_session(session)?;
+    let (handle, nonce_even) = tpm.open_session(session)?;
     call.put(&handle).put(&nonce_even);
     Ok(())
 }
@@ -39,10 +38,10 @@ pub(crate) fn tpm_osap(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
         Some((public, secret)) => (secret, Some(public)),
         None => (secret, None),
     };
-    let (nonce_even, nonce_even_osap): (Nonce, Nonce) = (tpm.rng.bytes(), tpm.rng.bytes());
+    let nonce_even_osap: Nonce = tpm.rng.bytes();
     let shared = shared_secret(&secret, &nonce_even_osap, &nonce_odd);
-    let session = Session { handle: 0, protocol: PID_OSAP, nonce_even, shared, entity, adip, delegation };
-    let handle = tpm.open_session(session)?;
+    let session = Session { handle: 0, protocol: PID_OSAP, nonce_even: [0; 20], shared, entity, adip, delegation };
+    let (handle, nonce_even) = tpm.open_session(session)?;
     call.put(&handle).put(&nonce_even).put(&nonce_even_osap);
     Ok(())
 }
