@@ -7,8 +7,8 @@ until console g1 | grep -q "^@@END $id "; do
     domain_exists g1 || die "the guest ended"
     sleep 0.2
     console g1 | sed -n "/^@@BEGIN $id\$/,/^@@END $id /{/^@@/d;p}" >/run/rig/now
-    # Whole lines only; the last one may still be growing.
-    lines=$(($(wc -l </run/rig/now)))
+    # Without the last line: it may still be growing, or be the empty one before the end mark.
+    lines=$(($(wc -l </run/rig/now) - 1))
     ((lines > shown)) && sed -n "$((shown + 1)),${lines}p" /run/rig/now && shown=$lines
 done
 guest_answer g1 "$id" >/run/rig/now
