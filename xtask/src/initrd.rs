@@ -84,6 +84,10 @@ const TPM_TOOLS: &[&str] = &[
     "tpm_nvread",
     "tpm_nvwrite",
     "tpm_nvrelease",
+    "tpm_sealdata",
+    "tpm_unsealdata",
+    "tpm_restrictpubek",
+    "tpm_resetdalock",
 ];
 
 /// The boot files, from the cache or made now.

@@ -176,6 +176,38 @@ manager_again() {
     same "NV data after the manager was destroyed" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
 }
 
+# tool COMMAND [TEXT]: a command with tpm-tools in the guest, whose output must have TEXT. A password is read from standard
+# input where there is no terminal.
+tool() {
+    local out
+    out=$(guest_run g1 "$1") || die "in the guest: $1: $out"
+    echo "$out" | grep -qF -- "$2" || die "in the guest: $1: '$2' is missing in: $out"
+}
+
+tools() {
+    need_guest g1
+    tool tpm_selftest "TPM Test Results: 00"
+    tool tpm_getpubek "Key Size:          2048 bits"
+    tool 'tpm_takeownership -y -z'
+    guest_run g1 'tpm_takeownership -y -z' && die "a second owner"
+    tool 'printf %s "a secret" >/tmp/plain && tpm_sealdata -z -i /tmp/plain -o /tmp/sealed'
+    tool 'tpm_unsealdata -z -i /tmp/sealed' "a secret"
+    tool 'tpm_nvdefine -y -i 0x1010 -s 8 -p "OWNERREAD|OWNERWRITE"' "Successfully created"
+    tool 'tpm_nvwrite -z -i 0x1010 -d 12345678' "Successfully wrote 8 bytes"
+    tool 'tpm_nvread -z -i 0x1010' "31 32 33 34 35 36 37 38"
+    tool 'tpm_nvinfo -n' 0x00001010
+    tool 'tpm_nvrelease -y -i 0x1010' "Successfully released"
+    tool 'tpm_restrictpubek -r -z'
+    tool 'tpm_getpubek -z' "Key Size:          2048 bits"
+    tool 'tpm_resetdalock -z'
+    tool "printf 'captain\\ncaptain\\n' | setsid tpm_changeownerauth -o -z"
+    guest_run g1 'tpm_resetdalock -z' && die "the former owner's password still works"
+    tool "printf 'captain\\n' | setsid tpm_changeownerauth -o -r"
+    tool 'tpm_clear -z' "Successfuly Cleared"
+    guest_run g1 'tpm_unsealdata -z -i /tmp/sealed' && die "unsealed after the clearing"
+    same "NV data of nobody's" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
+}
+
 # Left as they are: the power is cut under everything.
 power_cut() {
     need_guest g1
@@ -198,5 +230,6 @@ scenario "two guests with two vTPMs do not disturb each other" two_guests
 scenario "one of them destroyed, the other works on" one_destroyed
 scenario "NV data survives a new vTPM domain, stopped or destroyed" vtpm_again
 scenario "NV data survives a new manager domain, stopped or destroyed" manager_again
+scenario "tpm-tools work in the guest: ownership, sealing, NV, passwords, clearing" tools
 scenario "data written just before the machine goes down" power_cut
 echo "all scenarios have run"
