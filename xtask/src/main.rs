@@ -1,6 +1,7 @@
 //! The front door of the project: build, run, test, tidy, bench.
 
 mod bench;
+mod bench_counts;
 mod bench_engine;
 mod build;
 mod cpio;
@@ -102,6 +103,8 @@ enum Sub {
 enum BenchPart {
     /// Commands of our TPM 1.2 engine and of swtpm's, side by side
     Engine,
+    /// Instructions that our TPM 1.2 engine executes for a command
+    Counts,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -152,6 +155,7 @@ fn work(command: Sub) -> Result<ExitCode> {
         Sub::Bench { part } => {
             match part {
                 Some(BenchPart::Engine) => bench_engine::run(&paths)?,
+                Some(BenchPart::Counts) => bench_counts::run(&paths)?,
                 None => bench::run(&paths)?,
             }
             Ok(ExitCode::SUCCESS)

@@ -51,6 +51,9 @@ pub const ENGINES: &[Tool] = &[
     tool("setpriv", "util-linux", "ends the servers when this program is ended"),
 ];
 
+/// What counting instructions needs.
+pub const VALGRIND: &[Tool] = &[tool("valgrind", "valgrind", "counts the instructions of a command")];
+
 fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into)).any(|dir| dir.join(program).is_file())

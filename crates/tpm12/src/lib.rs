@@ -18,6 +18,8 @@ mod codes;
 mod commands;
 mod dispatch;
 mod engine;
+#[cfg(test)]
+mod rows;
 mod state;
 mod structs;
 #[cfg(test)]
