@@ -55,6 +55,10 @@ pub(super) struct Front<X: Xen> {
     pub(super) refusal: Option<String>,
     /// When own directory is to be removed, once the device has been taken away.
     pub(super) remove_at: Option<Instant>,
+    /// Until when state 2 is to be seen, since own keys were first read.
+    announced_until: Option<Instant>,
+    /// When a ring that came too early for that is to be connected.
+    connect_at: Option<Instant>,
     complaints: u32,
     /// How often it was connected.
     connections: u32,
@@ -90,6 +94,8 @@ impl<X: Xen> Front<X> {
             look: true,
             refusal: None,
             remove_at: None,
+            announced_until: None,
+            connect_at: None,
             complaints: 0,
             connections: 0,
         }
@@ -105,6 +111,11 @@ impl<X: Xen> Front<X> {
 
     pub(super) fn connection_mut(&mut self) -> Option<&mut Connection<X>> {
         if let Phase::Connected(connection) = &mut self.phase { Some(connection) } else { None }
+    }
+
+    /// When it is to be looked at even if nothing changes.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.remove_at.into_iter().chain(self.connect_at).min()
     }
 
     /// Whether its UUID is in use by it.
@@ -193,6 +204,7 @@ impl<X: Xen> Front<X> {
         now: Instant,
         in_use: &[[u8; 16]],
     ) -> Result<Fate, StoreError> {
+        self.connect_at = None;
         let own_state = match xenbus::read_state(xen, &self.dir) {
             Err(KeyError::Missing) => return Ok(self.forget(shared, xen)),
             Err(KeyError::Store(error)) => return Err(error),
@@ -210,7 +222,7 @@ impl<X: Xen> Front<X> {
             let (complaints, connections) = (self.complaints, self.connections);
             *self = Self { complaints, connections, ..Self::new(self.domid, self.devid) };
         }
-        if matches!(self.phase, Phase::New | Phase::Unusable) && !self.introduce(shared, xen, in_use)? {
+        if matches!(self.phase, Phase::New | Phase::Unusable) && !self.introduce(shared, xen, now, in_use)? {
             return Ok(Fate::Stays);
         }
         let Some(identity) = self.identity.clone() else { return Ok(Fate::Stays) };
@@ -237,7 +249,7 @@ impl<X: Xen> Front<X> {
             return Ok(Fate::Stays);
         }
         match front_state {
-            Ok(state) => self.follow(shared, xen, &identity, state)?,
+            Ok(state) => self.follow(shared, xen, now, &identity, state)?,
             Err(KeyError::Store(error)) => return Err(error),
             Err(error) => {
                 if !matches!(self.phase, Phase::Closed { .. }) {
@@ -278,7 +290,13 @@ impl<X: Xen> Front<X> {
     }
 
     /// Reads own keys; true if they are usable and the front end may come.
-    fn introduce(&mut self, shared: &mut Shared, xen: &mut X, in_use: &[[u8; 16]]) -> Result<bool, StoreError> {
+    fn introduce(
+        &mut self,
+        shared: &mut Shared,
+        xen: &mut X,
+        now: Instant,
+        in_use: &[[u8; 16]],
+    ) -> Result<bool, StoreError> {
         let mut raw = [None, None, None];
         for (slot, key) in raw.iter_mut().zip(["uuid", "frontend", "frontend-id"]) {
             *slot = match xenbus::read_key(xen, &self.dir, key) {
@@ -304,6 +322,7 @@ impl<X: Xen> Front<X> {
         if shared.refuse_all.is_none() {
             xen.write(None, &format!("{}/feature-protocol-v2", self.dir), b"1")?;
             self.enter(shared, xen, Phase::Waiting)?;
+            self.announced_until = Some(now + shared.announcement);
         }
         Ok(true)
     }
@@ -333,6 +352,7 @@ impl<X: Xen> Front<X> {
         &mut self,
         shared: &mut Shared,
         xen: &mut X,
+        now: Instant,
         identity: &Identity,
         front: State,
     ) -> Result<(), StoreError> {
@@ -343,6 +363,10 @@ impl<X: Xen> Front<X> {
                 State::Initialising | State::InitWait | State::Closed => self.enter(shared, xen, Phase::Waiting),
                 _ => Ok(()),
             },
+            Phase::Waiting if ring_offered && self.announced_until.is_some_and(|until| now < until) => {
+                self.connect_at = self.announced_until;
+                Ok(())
+            }
             Phase::Waiting | Phase::Closing if ring_offered => self.connect(shared, xen, identity, front),
             Phase::Connected(connection) if ring_offered => {
                 // From 4 back to 3 without closing is a driver that started anew, even with the same numbers.

@@ -60,6 +60,7 @@ pub struct Request {
 /// What the front ends share.
 struct Shared {
     malformed_reply: &'static [u8],
+    announcement: Duration,
     /// Connections made so far.
     attaches: u64,
     /// Connections that the service knew of and that are gone; at most as many as it took events of.
@@ -80,6 +81,10 @@ pub struct TpmBack<X: Xen> {
     last_served: Option<(DomId, u32)>,
 }
 
+/// How long libxl needs to see state 2 of a new device. It waits for that very state, and misses it when a front end that is
+/// quick to offer its ring (a device attached to a running guest) has the back end in state 4 before libxl looks.
+pub const ANNOUNCEMENT: Duration = Duration::from_secs(1);
+
 /// Front ends served at once; more are left in state 1 with a log line. Each needs a watch, and xenstored allows a domain 128.
 const MAX_FRONTS: usize = 100;
 /// Watch events handled in one step.
@@ -97,7 +102,13 @@ impl<X: Xen> TpmBack<X> {
     /// with `malformed_reply`: a whole TPM response, 10 bytes as a rule.
     pub fn new(malformed_reply: &'static [u8]) -> Self {
         Self {
-            shared: Shared { malformed_reply, attaches: 0, farewells: Vec::new(), refuse_all: None },
+            shared: Shared {
+                malformed_reply,
+                announcement: Duration::ZERO,
+                attaches: 0,
+                farewells: Vec::new(),
+                refuse_all: None,
+            },
             fronts: Vec::new(),
             watching: false,
             rescan: false,
@@ -105,6 +116,13 @@ impl<X: Xen> TpmBack<X> {
             more_events: false,
             last_served: None,
         }
+    }
+
+    /// Shows state 2 of a new device for at least `time` before it is connected; [`ANNOUNCEMENT`] on real Xen.
+    #[must_use]
+    pub fn with_announcement(mut self, time: Duration) -> Self {
+        self.shared.announcement = time;
+        self
     }
 
     /// The next change: connections that are gone first. One that came and went between two calls is not told.
@@ -242,7 +260,7 @@ impl<X: Xen> TpmBack<X> {
             while let Some(front) = self.fronts.get(index) {
                 index += 1;
                 let is_new = matches!(front.phase, Phase::New | Phase::Unusable);
-                let overdue = front.remove_at.is_some_and(|at| at <= now);
+                let overdue = front.due().is_some_and(|at| at <= now);
                 if !(front.look || overdue) || is_new != newcomers {
                     continue;
                 }
@@ -338,6 +356,6 @@ impl<X: Xen> Driver<X> for TpmBack<X> {
         if self.more_events || self.fronts.iter().any(|front| front.look) {
             return Some(Instant::from_millis(0));
         }
-        self.fronts.iter().filter_map(|front| front.remove_at).min()
+        self.fronts.iter().filter_map(Front::due).min()
     }
 }

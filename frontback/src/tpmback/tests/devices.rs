@@ -47,6 +47,45 @@ fn state_3_and_state_4_both_connect() {
 }
 
 #[test]
+fn a_new_device_shows_state_2_as_long_as_libxl_needs_and_a_reload_does_not_wait() {
+    let mut rig = Rig::new();
+    rig.back = TpmBack::new(ERROR).with_announcement(ANNOUNCEMENT);
+    let mut front = rig.attach(5, UUID);
+    front.probe();
+    rig.settle();
+    assert_eq!(rig.state(5), Some(2), "however quick the front end is");
+    assert_eq!(rig.back.deadline(), Some(rig.now + ANNOUNCEMENT));
+    rig.now = rig.now + ANNOUNCEMENT;
+    rig.settle();
+    assert_eq!((rig.state(5), rig.back.deadline()), (Some(4), None));
+    rig.attached();
+    front.follow();
+    rig.settle();
+    rig.serve(&mut front);
+
+    front.remove();
+    rig.settle();
+    front.probe();
+    rig.settle();
+    assert_eq!(rig.state(5), Some(4), "the toolstack waits for nothing now");
+}
+
+#[test]
+fn a_ring_withdrawn_while_state_2_is_shown_is_not_connected() {
+    let mut rig = Rig::new();
+    rig.back = TpmBack::new(ERROR).with_announcement(ANNOUNCEMENT);
+    let mut front = rig.attach(5, UUID);
+    front.probe();
+    rig.settle();
+    front.set_state(6);
+    rig.settle();
+    assert_eq!(rig.back.deadline(), None);
+    rig.now = rig.now + ANNOUNCEMENT;
+    rig.settle();
+    assert_eq!((rig.state(5), rig.back.next_event()), (Some(2), None));
+}
+
+#[test]
 fn a_driver_reload_gets_a_new_connection() {
     let mut rig = Rig::new();
     let (mut front, first) = rig.connected(5, UUID);
