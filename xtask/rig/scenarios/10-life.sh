@@ -208,7 +208,7 @@ tools() {
     same "NV data of nobody's" "$(guest g1 'nv_read 0x1001 8')" 0123456789abcdef
 }
 
-# Left as they are: the power is cut under everything.
+# Left as they are: dom0 goes down under them, and the next boot looks for what was acknowledged.
 power_cut() {
     need_guest g1
     guest g1 'nv_define 0x1002 4 && nv_write 0x1002 c0ffee00'
