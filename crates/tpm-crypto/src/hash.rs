@@ -1,4 +1,4 @@
-//! SHA-1 (FIPS 180-4; what TPM 1.2 is built on) and SHA-256.
+//! SHA-1 (FIPS 180-4; what TPM 1.2 is built on), SHA-256 and SHA-384.
 
 use sha1::Digest;
 
@@ -6,6 +6,8 @@ use sha1::Digest;
 pub const SHA1_SIZE: usize = 20;
 /// Bytes in a SHA-256 digest.
 pub const SHA256_SIZE: usize = 32;
+/// Bytes in a SHA-384 digest.
+pub const SHA384_SIZE: usize = 48;
 
 /// SHA-1 of the concatenation of `parts`.
 #[must_use]
@@ -19,6 +21,14 @@ pub fn sha1(parts: &[&[u8]]) -> [u8; SHA1_SIZE] {
 #[must_use]
 pub fn sha256(parts: &[&[u8]]) -> [u8; SHA256_SIZE] {
     let mut hash = sha2::Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
+
+/// SHA-384 of the concatenation of `parts`.
+#[must_use]
+pub fn sha384(parts: &[&[u8]]) -> [u8; SHA384_SIZE] {
+    let mut hash = sha2::Sha384::new();
     parts.iter().for_each(|part| hash.update(part));
     hash.finalize().into()
 }
@@ -63,5 +73,7 @@ mod tests {
         assert_eq!(sha1(&[b"a", b"bc"]), hex("a9993e364706816aba3e25717850c26c9cd0d89d")[..]);
         let abc = hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(sha256(&[b"ab", b"", b"c"]), abc[..]);
+        let abc = "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7";
+        assert_eq!(sha384(&[b"abc"]), hex(abc)[..]);
     }
 }

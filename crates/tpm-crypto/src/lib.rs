@@ -12,15 +12,18 @@ pub mod aead;
 mod cipher;
 mod compare;
 mod drbg;
+pub mod ecc;
 mod hash;
+mod kdf;
 mod mac;
 pub mod number;
 pub mod rsa;
 
-pub use cipher::{aes_ctr, mgf1_sha1};
+pub use cipher::{aes_cfb_decrypt, aes_cfb_encrypt, aes_ctr, mgf1_sha1, mgf1_sha256};
 pub use compare::ct_eq;
 pub use drbg::{Drbg, DrbgError};
-pub use hash::{SHA1_SIZE, SHA256_SIZE, Sha1, sha1, sha256};
+pub use hash::{SHA1_SIZE, SHA256_SIZE, SHA384_SIZE, Sha1, sha1, sha256, sha384};
+pub use kdf::{kdfa_sha256, kdfe_sha256};
 pub use mac::{hkdf_sha256, hmac_sha1, hmac_sha256};
 /// The randomness trait of the crates behind this door; [`Drbg`] implements it.
 pub use rand_core::CryptoRng;

@@ -1,9 +1,9 @@
 //! Paddings around the raw operations.
 
 use super::RsaError;
-use crate::cipher::mgf1_sha1;
+use crate::cipher::{mgf1_sha1, mgf1_sha256};
 use crate::drbg::Drbg;
-use crate::hash::SHA1_SIZE;
+use crate::hash::{SHA1_SIZE, SHA256_SIZE, sha256};
 use alloc::vec::Vec;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroizing;
@@ -27,6 +27,28 @@ pub(super) fn oaep(rng: &mut Drbg, data: &[u8], size: usize) -> Result<Zeroizing
     if let Some((seed, block)) = seed_and_block(&mut out) {
         mgf1_sha1(&[seed], block);
         mgf1_sha1(&[block], seed);
+    }
+    Ok(out)
+}
+
+/// EME-OAEP encoding with SHA-256 and a label of the caller's (TPM 2.0 Library 1.59, part 1, annex B.4).
+pub(super) fn oaep_sha256(
+    rng: &mut Drbg,
+    label: &[u8],
+    data: &[u8],
+    size: usize,
+) -> Result<Zeroizing<Vec<u8>>, RsaError> {
+    let zeros = size.checked_sub(2 * SHA256_SIZE + 2 + data.len()).ok_or(RsaError::BadSize)?;
+    let mut out = Zeroizing::new(Vec::with_capacity(size));
+    out.push(0);
+    out.extend(rng.bytes::<SHA256_SIZE>());
+    out.extend(sha256(&[label]));
+    out.resize(1 + 2 * SHA256_SIZE + zeros, 0);
+    out.push(1);
+    out.extend_from_slice(data);
+    if let Some((seed, block)) = out.get_mut(1..).and_then(|rest| rest.split_first_chunk_mut::<SHA256_SIZE>()) {
+        mgf1_sha256(seed, block);
+        mgf1_sha256(block, seed);
     }
     Ok(out)
 }
@@ -61,6 +83,10 @@ pub(super) fn unpad_oaep(encoded: &[u8]) -> Result<Zeroizing<Vec<u8>>, RsaError>
 /// The DER prefix of a SHA-1 DigestInfo (PKCS #1 v2.1, section 9.2, note 1).
 pub(super) const SHA1_DIGEST_INFO: [u8; 15] =
     [0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14];
+
+/// The DER prefix of a SHA-256 DigestInfo (PKCS #1 v2.1, section 9.2, note 1).
+pub(super) const SHA256_DIGEST_INFO: [u8; 19] =
+    [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
 
 /// `number` with leading zeros added or removed, as `size` bytes.
 pub(crate) fn fixed(number: &[u8], size: usize) -> Result<Vec<u8>, RsaError> {

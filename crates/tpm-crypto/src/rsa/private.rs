@@ -1,7 +1,7 @@
 //! Private keys.
 
 use super::blinding::{Blinding, public_power};
-use super::padding::{SHA1_DIGEST_INFO, fixed, pkcs1_type1, unpad_oaep, unpad_pkcs1_type2};
+use super::padding::{SHA1_DIGEST_INFO, SHA256_DIGEST_INFO, fixed, pkcs1_type1, unpad_oaep, unpad_pkcs1_type2};
 use super::{MAX_BITS, MIN_BITS, RsaError, RsaPublic};
 use crate::Drbg;
 use alloc::vec::Vec;
@@ -127,6 +127,11 @@ impl RsaPrivate {
     /// Signs a SHA-1 digest with PKCS #1 v1.5.
     pub fn sign_pkcs1_sha1(&self, rng: &mut Drbg, digest: &[u8; 20]) -> Result<Vec<u8>, RsaError> {
         self.sign_pkcs1(rng, &[&SHA1_DIGEST_INFO[..], digest].concat())
+    }
+
+    /// Signs a SHA-256 digest with PKCS #1 v1.5.
+    pub fn sign_pkcs1_sha256(&self, rng: &mut Drbg, digest: &[u8; 32]) -> Result<Vec<u8>, RsaError> {
+        self.sign_pkcs1(rng, &[&SHA256_DIGEST_INFO[..], digest].concat())
     }
 
     /// Signs up to `size() - 11` bytes, padded with PKCS #1 v1.5 as they are (`TPM_SS_RSASSAPKCS1v15_DER`).

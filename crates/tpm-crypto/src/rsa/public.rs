@@ -1,7 +1,7 @@
 //! Public keys.
 
 use super::blinding::public_power;
-use super::padding::{SHA1_DIGEST_INFO, oaep};
+use super::padding::{SHA1_DIGEST_INFO, SHA256_DIGEST_INFO, oaep, oaep_sha256};
 use super::{MAX_BITS, MIN_BITS, RsaError};
 use crate::Drbg;
 use crate::compare::ct_eq;
@@ -50,6 +50,12 @@ impl RsaPublic {
         self.raw(&oaep(rng, plain, self.size())?)
     }
 
+    /// Encrypts with OAEP, SHA-256, and a label that includes its terminating zero byte (TPM 2.0 Library 1.59, part 1,
+    /// annex B.4). Takes up to `size() - 66` bytes.
+    pub fn encrypt_oaep_sha256(&self, rng: &mut Drbg, label: &[u8], plain: &[u8]) -> Result<Vec<u8>, RsaError> {
+        self.raw(&oaep_sha256(rng, label, plain, self.size())?)
+    }
+
     /// Encrypts with PKCS #1 v1.5. Takes up to `size() - 11` bytes.
     pub fn encrypt_pkcs1(&self, rng: &mut Drbg, plain: &[u8]) -> Result<Vec<u8>, RsaError> {
         self.key.encrypt(rng, rsa::Pkcs1v15Encrypt, plain).map_err(|_| RsaError::BadSize)
@@ -69,6 +75,11 @@ impl RsaPublic {
     /// Checks a PKCS #1 v1.5 signature over a SHA-1 digest.
     pub fn verify_pkcs1_sha1(&self, digest: &[u8; 20], signature: &[u8]) -> Result<(), RsaError> {
         self.verify_pkcs1(&[&SHA1_DIGEST_INFO[..], digest].concat(), signature)
+    }
+
+    /// Checks a PKCS #1 v1.5 signature over a SHA-256 digest.
+    pub fn verify_pkcs1_sha256(&self, digest: &[u8; 32], signature: &[u8]) -> Result<(), RsaError> {
+        self.verify_pkcs1(&[&SHA256_DIGEST_INFO[..], digest].concat(), signature)
     }
 
     /// Checks a PKCS #1 v1.5 signature over data padded as it is (`TPM_SS_RSASSAPKCS1v15_DER`).

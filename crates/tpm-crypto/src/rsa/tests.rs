@@ -179,3 +179,35 @@ fn blinding_wears_out_and_is_renewed() {
     let copy = key.clone();
     assert_eq!(copy.raw(&mut rng, &value).unwrap(), key.raw(&mut rng, &value).unwrap());
 }
+
+// Decoded here step by step as PKCS #1 v2.1, section 7.1.2, step 3 lays it down.
+#[test]
+fn oaep_with_sha_256_decodes() {
+    let mut rng = rng(9);
+    let key = generate(1024, 65537, &mut rng);
+    for length in [0, 16, 62] {
+        let data = vec![7; length];
+        let cipher = key.public().encrypt_oaep_sha256(&mut rng, b"SECRET\0", &data).unwrap();
+        let mut encoded = key.raw(&mut rng, &cipher).unwrap().to_vec();
+        let (zero, rest) = encoded.split_first_mut().unwrap();
+        let (seed, block) = rest.split_at_mut(32);
+        crate::mgf1_sha256(block, seed);
+        crate::mgf1_sha256(seed, block);
+        assert_eq!((*zero, &block[..32]), (0, &crate::sha256(&[b"SECRET\0"])[..]));
+        let end = block.len() - length;
+        assert_eq!((block[end - 1], &block[end..]), (1, &data[..]));
+        assert!(block[32..end - 1].iter().all(|byte| *byte == 0));
+    }
+    assert!(key.public().encrypt_oaep_sha256(&mut rng, b"", &[0; 63]).is_err());
+}
+
+#[test]
+fn a_sha_256_signature_verifies_and_a_changed_one_does_not() {
+    let mut rng = rng(10);
+    let key = generate(1024, 65537, &mut rng);
+    let mut signature = key.sign_pkcs1_sha256(&mut rng, &[3; 32]).unwrap();
+    assert_eq!(key.public().verify_pkcs1_sha256(&[3; 32], &signature), Ok(()));
+    assert!(key.public().verify_pkcs1_sha256(&[4; 32], &signature).is_err());
+    signature[5] ^= 1;
+    assert!(key.public().verify_pkcs1_sha256(&[3; 32], &signature).is_err());
+}
