@@ -1,13 +1,13 @@
 //! The TPM 1.2 engine as a guest's TPM.
 
 use crate::args::Startup;
-use crate::tpm::{EngineOptions, GuestTpm, LoadError, Rejection};
+use crate::tpm::{EngineOptions, GuestTpm, LoadError, ParentRequest, Rejection};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use tpm_crypto::Drbg;
-use tpm_wire::ResponseHeader;
 use tpm_wire::v12::TAG_RSP_COMMAND;
-use tpm12::{Manufacture, Options, StartupType, StateError, Tpm12};
+use tpm_wire::{Progress, ResponseHeader};
+use tpm12::{Manufacture, Options, ParentQuote, StartupType, StateError, Tpm12};
 use zeroize::Zeroizing;
 
 /// TPM Main, part 2, section 16.
@@ -56,6 +56,15 @@ impl GuestTpm for Tpm12 {
         self.restore_volatile(volatile).map_err(LoadError::from)
     }
 
+    fn parent_request(&self) -> Option<ParentRequest> {
+        let ParentQuote { nonce, selection, flags } = Self::parent_request(self)?.clone();
+        Some(ParentRequest { nonce, selection, flags })
+    }
+
+    fn answer_parent_request(&mut self, answer: Option<&[u8]>, response: &mut Vec<u8>) -> Progress {
+        Self::answer_parent_request(self, answer, response)
+    }
+
     fn rejection(reason: Rejection) -> [u8; 10] {
         let code = match reason {
             Rejection::Failure => FAIL,
@@ -67,7 +76,7 @@ impl GuestTpm for Tpm12 {
 
 impl From<EngineOptions> for Options {
     fn from(options: EngineOptions) -> Self {
-        Self { maintenance_commands: options.maintenance_commands, ..Self::default() }
+        Self { maintenance_commands: options.maintenance_commands, parent_quotes: true }
     }
 }
 
@@ -82,7 +91,7 @@ mod tests {
     use super::*;
     use crate::manager::packet;
     use std::vec;
-    use tpm_wire::{Engine, Progress};
+    use tpm_wire::Engine;
 
     const EXTEND: u32 = 0x14;
     const PCR_READ: u32 = 0x15;

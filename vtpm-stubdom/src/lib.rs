@@ -42,5 +42,5 @@ pub use manager::{FrontLink, Link};
 pub use passthrough::MALFORMED;
 pub use refusal::Refusal;
 pub use story::{Ports, run};
-pub use tpm::{EngineOptions, GuestTpm, LoadError, Rejection};
+pub use tpm::{EngineOptions, GuestTpm, LoadError, ParentRequest, Rejection};
 pub use wait::Waits;

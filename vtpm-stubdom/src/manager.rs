@@ -5,13 +5,16 @@
 //! refuses.
 
 use crate::saved::Secret;
+use crate::tpm::ParentRequest;
 use crate::wait::{Stopped, Waits};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
 use core::time::Duration;
 use frontback::tpmfront::{self, FrontError, TpmFront};
-use tpm_wire::mgr::{ORD_GET_BOOT_ID, ORD_LOADHASHKEY, ORD_SAVEHASHKEY, RECORD_MAX, RECORD_MIN, TAG_REQ, TAG_RSP};
+use tpm_wire::mgr::{
+    ORD_GET_BOOT_ID, ORD_GET_QUOTE, ORD_LOADHASHKEY, ORD_SAVEHASHKEY, RECORD_MAX, RECORD_MIN, TAG_REQ, TAG_RSP,
+};
 use tpm_wire::v12::{TAG_RQU_COMMAND, TAG_RSP_COMMAND};
 use tpm_wire::{HEADER_SIZE, Reader, ResponseHeader, Transport, TransportError, Truncated, Writer};
 use vault::{Generation, VaultKey};
@@ -242,6 +245,22 @@ impl<'a, L: Link> Manager<'a, L> {
         ResponseHeader::parse(&response).is_ok().then_some(response)
     }
 
+    /// A quote of the hardware TPM, as the manager lays it out. Asked for once: who waits for it is a guest, which can ask again.
+    pub async fn quote(&self, request: &ParentRequest) -> Result<Vec<u8>, ManagerError> {
+        const WHAT: &str = "GET_QUOTE";
+        let mut body = Vec::new();
+        Writer::new(&mut body).bytes(&request.nonce).bytes(&request.selection).u32(request.flags);
+        let command = packet(TAG_REQ, ORD_GET_QUOTE, &body);
+        match self.waits.with_grace(self.link.transmit(&command)).await? {
+            Ok(response) => parse(WHAT, &response, TAG_RSP),
+            Err(TransportError::Garbled) => Err(ManagerError::Malformed { what: WHAT }),
+            Err(error) => {
+                log::debug!(target: "vtpm", "{WHAT}: {error}");
+                Err(ManagerError::Late)
+            }
+        }
+    }
+
     /// One request and the body of its answer; repeated until there is an answer, or the domain is to stop.
     async fn ask(&self, what: &'static str, command: &[u8], tag: u16) -> Result<Vec<u8>, ManagerError> {
         let answer = async {
@@ -268,7 +287,7 @@ impl<'a, L: Link> Manager<'a, L> {
 
 pub(crate) fn packet(tag: u16, ordinal: u32, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_SIZE + body.len());
-    // Bodies are at most RECORD_MAX bytes.
+    // The longest body is that of a quote: a nonce, a selection of PCRs, flags.
     let size = u32::try_from(HEADER_SIZE + body.len()).unwrap_or(u32::MAX);
     Writer::new(&mut out).u16(tag).u32(size).u32(ordinal).bytes(body);
     out

@@ -3,7 +3,7 @@
 use crate::args::{Options, Startup};
 use crate::guests::Guests;
 use crate::instance::{Admission, BOOT_ID_SIZE, Instance, admission, marked};
-use crate::manager::Link;
+use crate::manager::{Link, ManagerError};
 use crate::passthrough;
 use crate::saved::Saved;
 use crate::store::{Store, StoreError};
@@ -164,6 +164,21 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
         self.tpm.set_time(self.waits.now().as_millis().saturating_mul(1000));
         let mut progress = self.tpm.execute(locality, &command, &mut response);
         while progress == Progress::Working {
+            if let Some(request) = self.tpm.parent_request() {
+                let quote = self.waits.unless(cancelled, self.store.manager().quote(&request)).await;
+                progress = match quote {
+                    Some(Ok(quote)) => self.tpm.answer_parent_request(Some(&quote), &mut response),
+                    None | Some(Err(ManagerError::Stopped)) => {
+                        self.tpm.cancel();
+                        return self.guests.abandon(front);
+                    }
+                    Some(Err(error)) => {
+                        log::warn!(target: "vtpm", "A quote of the hardware TPM failed: {error}");
+                        self.tpm.answer_parent_request(None, &mut response)
+                    }
+                };
+                continue;
+            }
             self.waits.next_turn().await;
             if self.guests.is_cancelled(front) || self.waits.grace_is_over() {
                 self.tpm.cancel();

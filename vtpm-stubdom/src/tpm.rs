@@ -2,9 +2,10 @@
 
 use crate::args::Startup;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use tpm_crypto::Drbg;
-use tpm_wire::Engine;
+use tpm_wire::{Engine, Progress};
 use zeroize::Zeroizing;
 
 /// What the operator's arguments say to the engine.
@@ -33,6 +34,17 @@ pub enum Rejection {
     Failure,
     /// A locality that guests do not have.
     BadLocality,
+}
+
+/// A quote of the hardware TPM that a command waits for (Xen's `TPM_DeepQuote` and `TPM_ParentSignEK`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParentRequest {
+    /// What is signed along.
+    pub nonce: [u8; 20],
+    /// `TPM_PCR_SELECTION` of the hardware TPM's PCRs: 16-bit size and bit map.
+    pub selection: Vec<u8>,
+    /// What else the manager is to vouch for.
+    pub flags: u32,
 }
 
 /// An engine that can be a guest's TPM. Between [`Self::load`] or its manufacture and the first [`Self::init`] or
@@ -64,10 +76,22 @@ pub trait GuestTpm: Engine + Sized {
     fn set_pcr(&mut self, index: u32, value: &[u8; 20]);
 
     /// PCRs, sessions and whatever else lives as long as the guest, for [`Self::resume_volatile`].
-    fn save_volatile(&mut self) -> Zeroizing<alloc::vec::Vec<u8>>;
+    fn save_volatile(&mut self) -> Zeroizing<Vec<u8>>;
 
     /// Puts back what [`Self::save_volatile`] gave. After an error the volatile state is as after [`Self::init`].
     fn resume_volatile(&mut self, volatile: &[u8]) -> Result<(), LoadError>;
+
+    /// What a command that is [`Progress::Working`] needs from the manager. Until [`Self::answer_parent_request`]
+    /// [`Engine::resume`] gets nowhere. `None`, always, from an engine that has no such commands.
+    fn parent_request(&self) -> Option<ParentRequest> {
+        None
+    }
+
+    /// The manager's answer to [`Self::parent_request`], without its header; `None` if there is none: the command fails.
+    fn answer_parent_request(&mut self, answer: Option<&[u8]>, response: &mut Vec<u8>) -> Progress {
+        let _ = answer;
+        self.resume(response)
+    }
 
     /// A whole response that says why the engine was not asked, in this TPM family's form.
     fn rejection(reason: Rejection) -> [u8; 10];

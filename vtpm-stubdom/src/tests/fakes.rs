@@ -1,7 +1,7 @@
 //! The peers of the story: an engine of six commands, a manager that can misbehave, front ends that only keep notes.
 
 use crate::args::Startup;
-use crate::{EngineOptions, GuestTpm, Guests, Link, LoadError, Rejection};
+use crate::{EngineOptions, GuestTpm, Guests, Link, LoadError, ParentRequest, Rejection};
 use core::cell::{Cell, RefCell};
 use frontback::tpmback::{Event, FrontId, Request};
 use std::collections::{BTreeMap, VecDeque};
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use tpm_crypto::Drbg;
-use tpm_wire::mgr::{ORD_GET_BOOT_ID, ORD_LOADHASHKEY, ORD_SAVEHASHKEY, TAG_REQ, TAG_RSP};
+use tpm_wire::mgr::{ORD_GET_BOOT_ID, ORD_GET_QUOTE, ORD_LOADHASHKEY, ORD_SAVEHASHKEY, TAG_REQ, TAG_RSP};
 use tpm_wire::{CommandHeader, Engine, Progress, ResponseHeader, Transport, TransportError};
 use xen_abi::{EntropySource, NoEntropy};
 use zeroize::Zeroizing;
@@ -24,6 +24,11 @@ pub const WRITE: u32 = 0xcd;
 pub const GET: u32 = 0xcf;
 /// As `WRITE`, after as many steps as the first byte says.
 pub const SLOW_WRITE: u32 = 0xce;
+/// Appends the body to the NV area and gives the hardware TPM's quote over it.
+pub const DEEP_QUOTE: u32 = 0x2000_0016;
+/// What it asks for.
+pub const SELECTION: [u8; 5] = [0, 3, 1, 0, 0];
+pub const FLAGS: u32 = 0x0102_0304;
 
 pub fn command(ordinal: u32, body: &[u8]) -> Vec<u8> {
     crate::manager::packet(0xc1, ordinal, body)
@@ -47,6 +52,7 @@ pub struct FakeTpm {
     pcr: Vec<u8>,
     startup: Option<Startup>,
     slow: Option<(u8, Vec<u8>)>,
+    deep: Option<Vec<u8>>,
 }
 
 impl FakeTpm {
@@ -75,6 +81,10 @@ impl Engine for FakeTpm {
                 self.slow = Some((body[0], body[1..].to_vec()));
                 return Progress::Working;
             }
+            DEEP_QUOTE => {
+                self.deep = Some(body.to_vec());
+                return Progress::Working;
+            }
             _ => error(10),
         };
         Progress::Done
@@ -93,7 +103,7 @@ impl Engine for FakeTpm {
     }
 
     fn cancel(&mut self) {
-        self.slow.take().expect("cancelled without a command");
+        assert!(self.slow.take().is_some() || self.deep.take().is_some(), "cancelled without a command");
     }
 
     fn staged(&mut self) -> Option<Zeroizing<Vec<u8>>> {
@@ -121,12 +131,19 @@ impl GuestTpm for FakeTpm {
 
     fn step(making: &mut u8) -> Option<Self> {
         *making -= 1;
-        (*making == 0).then(|| Self { nv: Vec::new(), committed: None, pcr: Vec::new(), startup: None, slow: None })
+        (*making == 0).then(|| Self {
+            nv: Vec::new(),
+            committed: None,
+            pcr: Vec::new(),
+            startup: None,
+            slow: None,
+            deep: None,
+        })
     }
 
     fn load(state: &[u8], _: Drbg, _: EngineOptions) -> Result<Self, LoadError> {
         let nv = state.strip_prefix(b"NV").ok_or_else(|| LoadError("not NV".to_string()))?.to_vec();
-        Ok(Self { nv, committed: Some(state.to_vec()), pcr: Vec::new(), startup: None, slow: None })
+        Ok(Self { nv, committed: Some(state.to_vec()), pcr: Vec::new(), startup: None, slow: None, deep: None })
     }
 
     /// An NV area that begins with `count` counts starts, to have a start that changes the persistent state.
@@ -152,6 +169,23 @@ impl GuestTpm for FakeTpm {
         self.pcr = volatile.strip_prefix(b"PCR").ok_or_else(|| LoadError("not PCR".to_string()))?.to_vec();
         self.startup = Some(Startup::Save);
         Ok(())
+    }
+
+    fn parent_request(&self) -> Option<ParentRequest> {
+        let nonce = self.deep.as_ref()?.first().copied().unwrap_or_default();
+        Some(ParentRequest { nonce: [nonce; 20], selection: SELECTION.to_vec(), flags: FLAGS })
+    }
+
+    fn answer_parent_request(&mut self, answer: Option<&[u8]>, response: &mut Vec<u8>) -> Progress {
+        let body = self.deep.take().expect("answered without a request");
+        *response = match answer {
+            Some(quote) => {
+                self.nv.extend(body);
+                ok(quote)
+            }
+            None => error(9),
+        };
+        Progress::Done
     }
 
     fn rejection(reason: Rejection) -> [u8; 10] {
@@ -245,6 +279,7 @@ impl FakeManager {
             }
             (0xc1, 0x15) => reply(0xc4, &[0x40 + body[3]; 20]),
             (TAG_REQ, ORD_GET_BOOT_ID) => reply(TAG_RSP, &[self.0.boot.get(); 20]),
+            (TAG_REQ, ORD_GET_QUOTE) => reply(TAG_RSP, &[b"quote of ", body].concat()),
             (TAG_REQ, ORD_LOADHASHKEY) => match self.record() {
                 Some(record) => reply(TAG_RSP, &record),
                 None => Ok(ResponseHeader::bare(TAG_RSP, 3).to_vec()),

@@ -1,6 +1,6 @@
 //! Guests that come, go, reboot, and ask for what they must not have.
 
-use super::fakes::{EXTEND, Trick, WRITE, command, error, ok};
+use super::fakes::{DEEP_QUOTE, EXTEND, FLAGS, SELECTION, Trick, WRITE, command, error, ok};
 use super::*;
 
 fn refused(vtpm: &Running, front: FrontId) -> Option<String> {
@@ -258,4 +258,46 @@ fn the_hardware_tpm_through_the_manager() {
         world.manager.play(0x15, [trick]);
         assert_eq!(ask(0x1c1, 0x15, &[0; 4]), (error(9), 1));
     }
+}
+
+#[test]
+fn a_quote_of_the_hardware_tpm_for_a_command_that_waits() {
+    use tpm_wire::mgr::ORD_GET_QUOTE;
+    let world = World::new();
+    let mut vtpm = world.start();
+    let front = vtpm.attach(1);
+    let deep = command(DEEP_QUOTE, &[7]);
+    let quote = [b"quote of ", &[7; 20][..], &SELECTION, &FLAGS.to_be_bytes()].concat();
+    assert_eq!(vtpm.ask(front, &deep), ok(&quote));
+    assert_eq!(vtpm.nv(front), [7], "a change that comes with the quote is durable like any other");
+    // A manager that is gone, refuses or babbles fails the command. It is asked once.
+    let wrong_tag = ok(b"quote").to_vec();
+    let refusals = [error(9), error(0x800), tpm_wire::ResponseHeader::bare(0x1c4, 5).to_vec()];
+    let babble = [Vec::new(), b"babble".to_vec(), wrong_tag];
+    for trick in refusals.into_iter().chain(babble).map(Trick::Answer).chain([Trick::GoneBefore, Trick::GoneAfter]) {
+        world.manager.play(ORD_GET_QUOTE, [trick.clone()]);
+        let asked = world.manager.0.asked.borrow().len();
+        console();
+        assert_eq!(vtpm.ask(front, &deep), error(9), "{trick:?}");
+        assert_eq!(world.manager.0.asked.borrow()[asked..], [ORD_GET_QUOTE]);
+        let lines = console();
+        assert!(lines.iter().any(|line| line.starts_with("WARN A quote of the hardware TPM failed: ")), "{lines:?}");
+        assert_eq!(vtpm.nv(front), [7]);
+    }
+    // One that does not answer, until the guest has enough: as if the command had never come.
+    world.manager.play(ORD_GET_QUOTE, [Trick::Silence]);
+    world.manager.0.asked.borrow_mut().clear();
+    vtpm.send_at(front, 0, &deep);
+    assert!(vtpm.turn_until(|_| world.manager.0.asked.borrow()[..] == [ORD_GET_QUOTE]));
+    vtpm.guests.cancelled.set(true);
+    assert!(vtpm.turn_until(|guests| guests.abandoned.borrow()[..] == [front]));
+    vtpm.guests.cancelled.set(false);
+    assert_eq!(vtpm.nv(front), [7]);
+    assert_eq!(vtpm.ask(front, &deep), ok(&quote));
+    // Or until the domain is to stop.
+    world.manager.play(ORD_GET_QUOTE, [Trick::Silence]);
+    world.manager.0.asked.borrow_mut().clear();
+    vtpm.send_at(front, 0, &deep);
+    assert!(vtpm.turn_until(|_| world.manager.0.asked.borrow()[..] == [ORD_GET_QUOTE]));
+    assert!(vtpm.stop());
 }

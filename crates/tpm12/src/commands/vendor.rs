@@ -31,16 +31,19 @@ pub(crate) fn tpm_deep_quote(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
     quote(call, nonce, &parents, flags)
 }
 
-/// `TPM_ParentSignEK`: a quote of the hardware TPM over the endorsement key, in the run that made it.
+/// `TPM_ParentSignEK`: a quote of the hardware TPM over the endorsement key, in the run that made it. Flags behind the C stack's two
+/// parameters are an extension: without them the quote does not say *which* vTPM has this key.
 pub(crate) fn tpm_parent_sign_ek(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
-    let (nonce, parents): (Nonce, Selection) = (call.get()?, call.only()?);
+    let (nonce, parents): (Nonce, Selection) = (call.get()?, call.get()?);
+    let flags: u32 = if call.params.is_empty() { 0 } else { call.get()? };
+    call.end()?;
     tpm.authorize_owner(call, 0)?;
     if !tpm.new_endorsement_key {
         return Err(codes::DISABLED_CMD.into());
     }
     let key: Result<_, Code> = tpm.pubek();
     let checksum = sha1(&[&key?.to_bytes(), &nonce]);
-    quote(call, checksum, &parents, 0)
+    quote(call, checksum, &parents, flags)
 }
 
 #[cfg(test)]

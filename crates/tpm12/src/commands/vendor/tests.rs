@@ -50,7 +50,17 @@ fn the_endorsement_key_is_vouched_for_in_its_first_run_only() {
     let mut auth = oiap(&mut tpm, OWNER);
     let packet = authorized(ord::PARENT_SIGN_EK, &[], &parameters, &[&mut auth]);
     assert_eq!(tpm.execute(0, &packet, &mut Vec::new()), Progress::Working);
-    assert_eq!(tpm.parent_request().unwrap().nonce, pubek[pubek.len() - 20..]);
+    let request = tpm.parent_request().unwrap();
+    assert_eq!((&request.nonce[..], request.flags), (&pubek[pubek.len() - 20..], 0));
+    tpm.cancel();
+    let with_flags: [&[u8]; 3] = [parameters[0], parameters[1], &[0, 0, 0, 5]];
+    let packet = authorized(ord::PARENT_SIGN_EK, &[], &with_flags, &[&mut oiap(&mut tpm, OWNER)]);
+    assert_eq!(tpm.execute(0, &packet, &mut Vec::new()), Progress::Working);
+    assert_eq!(tpm.parent_request().unwrap().flags, 5);
+    for rest in [&[0; 1][..], &[0; 3], &[0; 5]] {
+        let odd: [&[u8]; 3] = [parameters[0], parameters[1], rest];
+        assert_eq!(deep(&mut tpm, ord::PARENT_SIGN_EK, &odd, None), Err(0x19));
+    }
     let state = commit(&mut tpm).unwrap();
     let mut tpm = Tpm12::load(&state, rng(51), options).unwrap();
     tpm.startup(StartupType::Clear).unwrap();
