@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod cursor;
+pub mod durable;
 mod engine;
 mod header;
 pub mod mgr;
