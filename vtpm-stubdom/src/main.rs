@@ -10,7 +10,7 @@ use core::time::Duration;
 use frontback::blkfront::{BlkFront, Disk, Status};
 use frontback::looper::{Driver, Timer, Turn, turn};
 use frontback::shutdown::{Request, ShutdownWatch};
-use frontback::tpmback::{ANNOUNCEMENT, TpmBack};
+use frontback::tpmback::TpmBack;
 use frontback::tpmfront::TpmFront;
 use frontback::xenstore::Client;
 use tpm12::Tpm12;
@@ -32,7 +32,7 @@ fn main(guest: Guest) {
     };
     let mut xen = xen.with_store(Client::new);
     let timer = Timer::new(clock.now());
-    let back = RefCell::new(TpmBack::new(&MALFORMED).with_announcement(ANNOUNCEMENT));
+    let back = RefCell::new(TpmBack::new(&MALFORMED));
     let front = RefCell::new(TpmFront::new(0));
     let disk = RefCell::new(BlkFront::new());
     let watch = RefCell::new(ShutdownWatch::new());

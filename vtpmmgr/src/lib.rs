@@ -19,10 +19,10 @@ mod service;
 mod start;
 mod store;
 
+pub use frontback::tpmback::Fronts;
 pub use label::LabelError;
 pub use messages::MALFORMED;
 pub use records::{MAX_VTPMS, StateError};
-pub use service::Fronts;
 pub use start::StartError;
 
 use args::Options;

@@ -10,7 +10,7 @@ use core::time::Duration;
 use frontback::blkfront::{BlkFront, Disk, Status};
 use frontback::looper::{Driver, Timer, Turn, turn};
 use frontback::shutdown::{Request, ShutdownWatch};
-use frontback::tpmback::{ANNOUNCEMENT, TpmBack};
+use frontback::tpmback::TpmBack;
 use frontback::xenstore::Client;
 use tpm_tis::{ChipLink, LOCALITIES, LOCALITY_SIZE, Timeouts, TisBus};
 use vtpmmgr::args::{self, Irq};
@@ -41,7 +41,7 @@ fn main(guest: Guest) {
     }
     let mut xen = xen.with_store(Client::new);
     let timer = Timer::new(clock.now());
-    let back = RefCell::new(TpmBack::new(&MALFORMED).with_announcement(ANNOUNCEMENT));
+    let back = RefCell::new(TpmBack::new(&MALFORMED));
     let disk = RefCell::new(BlkFront::new());
     let watch = RefCell::new(ShutdownWatch::new());
     let registers = Mmio::map(iomem, u64::from(LOCALITIES) * LOCALITY_SIZE as u64);

@@ -13,52 +13,10 @@ use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::Poll;
-use frontback::tpmback::{Event, FrontId, Request, TpmBack};
+use frontback::tpmback::{Event, FrontId, Fronts};
 use tpm_wire::Transport;
 use vault::{Kind, Owner, VaultError};
-use xen_abi::{BlockDevice, Xen};
-
-/// The front ends as the service sees them. [`TpmBack`] is the real one.
-pub trait Fronts {
-    /// See [`TpmBack::next_event`].
-    fn next_event(&self) -> Option<Event>;
-    /// See [`TpmBack::next_request`].
-    fn next_request(&self) -> Option<Request>;
-    /// See [`TpmBack::respond`].
-    fn respond(&self, front: FrontId, response: &[u8]);
-    /// See [`TpmBack::is_cancelled`].
-    fn is_cancelled(&self, front: FrontId) -> bool;
-    /// See [`TpmBack::abandon`].
-    fn abandon(&self, front: FrontId);
-    /// See [`TpmBack::refuse`].
-    fn refuse(&self, front: FrontId, reason: &str);
-    /// See [`TpmBack::refuse_all`].
-    fn refuse_all(&self, reason: &str);
-}
-
-impl<X: Xen> Fronts for RefCell<TpmBack<X>> {
-    fn next_event(&self) -> Option<Event> {
-        self.borrow_mut().next_event()
-    }
-    fn next_request(&self) -> Option<Request> {
-        self.borrow_mut().next_request()
-    }
-    fn respond(&self, front: FrontId, response: &[u8]) {
-        self.borrow_mut().respond(front, response);
-    }
-    fn is_cancelled(&self, front: FrontId) -> bool {
-        self.borrow().is_cancelled(front)
-    }
-    fn abandon(&self, front: FrontId) {
-        self.borrow_mut().abandon(front);
-    }
-    fn refuse(&self, front: FrontId, reason: &str) {
-        self.borrow_mut().refuse(front, reason);
-    }
-    fn refuse_all(&self, reason: &str) {
-        self.borrow_mut().refuse_all(reason);
-    }
-}
+use xen_abi::BlockDevice;
 
 /// A request on its way to the disk.
 struct DiskJob {

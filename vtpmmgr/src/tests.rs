@@ -9,7 +9,7 @@ mod survival;
 use crate::args::parse;
 use crate::chip12::Chip;
 use crate::fake::FakeChip;
-use crate::service::Fronts;
+use crate::Fronts;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -33,7 +33,7 @@ pub struct FakeFronts {
     refused_all: Cell<bool>,
 }
 
-impl Fronts for Rc<FakeFronts> {
+impl Fronts for FakeFronts {
     fn next_event(&self) -> Option<Event> {
         self.events.borrow_mut().pop_front()
     }

@@ -322,7 +322,7 @@ impl<X: Xen> Front<X> {
         if shared.refuse_all.is_none() {
             xen.write(None, &format!("{}/feature-protocol-v2", self.dir), b"1")?;
             self.enter(shared, xen, Phase::Waiting)?;
-            self.announced_until = Some(now + shared.announcement);
+            self.announced_until = Some(now + super::ANNOUNCEMENT);
         }
         Ok(true)
     }

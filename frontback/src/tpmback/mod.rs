@@ -5,6 +5,7 @@
 
 mod connection;
 mod front;
+mod fronts;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use alloc::vec::Vec;
 use connection::Connection;
 use core::time::Duration;
 use front::{Fate, Front, Phase};
+pub use fronts::Fronts;
 use xen_abi::{DomId, EventPort, Instant, StoreError, Xen};
 
 /// A connection to a front end.
@@ -60,7 +62,6 @@ pub struct Request {
 /// What the front ends share.
 struct Shared {
     malformed_reply: &'static [u8],
-    announcement: Duration,
     /// Connections made so far.
     attaches: u64,
     /// Connections that the service knew of and that are gone; at most as many as it took events of.
@@ -81,8 +82,8 @@ pub struct TpmBack<X: Xen> {
     last_served: Option<(DomId, u32)>,
 }
 
-/// How long libxl needs to see state 2 of a new device. It waits for that very state, and misses it when a front end that is
-/// quick to offer its ring (a device attached to a running guest) has the back end in state 4 before libxl looks.
+/// How long a new device shows state 2 before it is connected. libxl waits for that very state, and would miss it when a front
+/// end that is quick to offer its ring (a device attached to a running guest) had the back end in state 4 before libxl looks.
 pub const ANNOUNCEMENT: Duration = Duration::from_secs(1);
 
 /// Front ends served at once; more are left in state 1 with a log line. Each needs a watch, and xenstored allows a domain 128.
@@ -102,13 +103,7 @@ impl<X: Xen> TpmBack<X> {
     /// with `malformed_reply`: a whole TPM response, 10 bytes as a rule.
     pub fn new(malformed_reply: &'static [u8]) -> Self {
         Self {
-            shared: Shared {
-                malformed_reply,
-                announcement: Duration::ZERO,
-                attaches: 0,
-                farewells: Vec::new(),
-                refuse_all: None,
-            },
+            shared: Shared { malformed_reply, attaches: 0, farewells: Vec::new(), refuse_all: None },
             fronts: Vec::new(),
             watching: false,
             rescan: false,
@@ -116,13 +111,6 @@ impl<X: Xen> TpmBack<X> {
             more_events: false,
             last_served: None,
         }
-    }
-
-    /// Shows state 2 of a new device for at least `time` before it is connected; [`ANNOUNCEMENT`] on real Xen.
-    #[must_use]
-    pub fn with_announcement(mut self, time: Duration) -> Self {
-        self.shared.announcement = time;
-        self
     }
 
     /// The next change: connections that are gone first. One that came and went between two calls is not told.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::fake::{DOM0, FakeDomain, Machine, MappedPage};
 use crate::test_log;
-use crate::tpmback::{FrontId, TpmBack};
+use crate::tpmback::{ANNOUNCEMENT, FrontId, TpmBack};
 use crate::tpmif;
 use alloc::format;
 use alloc::vec;
@@ -37,10 +37,16 @@ impl Rig {
 
     fn attached() -> Self {
         let mut rig = Self::new();
-        rig.machine.xl_vtpm_attach(FRONT, BACK, 0, UUID);
-        rig.settle();
+        rig.attach();
         assert!(rig.front.is_connected());
         rig
+    }
+
+    /// A new device, until the back end may connect it.
+    fn attach(&mut self) {
+        self.machine.xl_vtpm_attach(FRONT, BACK, 0, UUID);
+        self.settle();
+        self.pass(ANNOUNCEMENT);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -90,15 +96,14 @@ fn connects_whichever_side_comes_first() {
             rig.settle();
             assert!(!rig.front.is_connected());
         }
-        rig.machine.xl_vtpm_attach(FRONT, BACK, 0, UUID);
-        rig.settle();
+        rig.attach();
         assert!(rig.front.is_connected());
         assert_eq!(rig.front.uuid().unwrap()[..3], [0, 0x11, 0x22]);
         assert_eq!(rig.machine.vtpm_front_state(FRONT, 0), Some(4));
         rig.exchange();
         rig.exchange();
         rig.front.close(&mut rig.domain);
-        rig.settle();
+        rig.back.step(&mut rig.back_domain, rig.now);
         rig.machine.assert_nothing_held(BACK);
         rig.machine.assert_nothing_held(FRONT);
     }
@@ -110,6 +115,7 @@ fn a_transaction_that_meets_others_is_repeated() {
     rig.machine.xl_vtpm_attach(FRONT, BACK, 0, UUID);
     rig.machine.refuse_commits(4);
     rig.settle();
+    rig.pass(ANNOUNCEMENT);
     assert!(rig.front.is_connected());
 }
 
@@ -118,8 +124,7 @@ fn a_request_waits_for_the_connection() {
     let mut rig = Rig::new();
     rig.submit();
     assert_eq!(rig.front.take_response(), None);
-    rig.machine.xl_vtpm_attach(FRONT, BACK, 0, UUID);
-    rig.settle();
+    rig.attach();
     let id = rig.request();
     rig.back.respond(id, RESPONSE);
     rig.settle();
@@ -214,6 +219,7 @@ fn a_back_end_that_closes_and_waits_again_gets_a_new_ring() {
         assert_eq!(rig.machine.vtpm_front_state(FRONT, 0), Some(6));
         rig.machine.assert_nothing_held(FRONT);
         rig.pass(Duration::from_secs(2));
+        rig.pass(ANNOUNCEMENT);
         assert!(rig.front.is_connected(), "to the back end of ours that runs there by now");
         rig.exchange();
     }

@@ -49,8 +49,8 @@ fn state_3_and_state_4_both_connect() {
 #[test]
 fn a_new_device_shows_state_2_as_long_as_libxl_needs_and_a_reload_does_not_wait() {
     let mut rig = Rig::new();
-    rig.back = TpmBack::new(ERROR).with_announcement(ANNOUNCEMENT);
-    let mut front = rig.attach(5, UUID);
+    rig.announce(DomId(5), UUID);
+    let mut front = LinuxTpmFront::new(&rig.machine.domain(DomId(5)), 0);
     front.probe();
     rig.settle();
     assert_eq!(rig.state(5), Some(2), "however quick the front end is");
@@ -73,8 +73,8 @@ fn a_new_device_shows_state_2_as_long_as_libxl_needs_and_a_reload_does_not_wait(
 #[test]
 fn a_ring_withdrawn_while_state_2_is_shown_is_not_connected() {
     let mut rig = Rig::new();
-    rig.back = TpmBack::new(ERROR).with_announcement(ANNOUNCEMENT);
-    let mut front = rig.attach(5, UUID);
+    rig.announce(DomId(5), UUID);
+    let mut front = LinuxTpmFront::new(&rig.machine.domain(DomId(5)), 0);
     front.probe();
     rig.settle();
     front.set_state(6);
@@ -442,7 +442,7 @@ fn a_front_end_whose_end_went_unnoticed_does_not_stand_in_the_way() {
     rig.connected(5, UUID);
     rig.machine.destroy(DomId(5));
     while rig.domain.next_watch_event("").is_some() {}
-    rig.attach(6, UUID);
+    rig.announce(DomId(6), UUID);
     assert_eq!((rig.state(5), rig.state(6)), (Some(6), Some(2)));
     rig.settle_later();
     assert_eq!((rig.state(5), rig.state(6)), (None, Some(2)));

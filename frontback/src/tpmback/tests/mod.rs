@@ -64,10 +64,17 @@ impl Rig {
         panic!("there is always something to do later");
     }
 
-    fn attach(&mut self, guest: u16, uuid: &str) -> LinuxTpmFront {
-        let guest = DomId(guest);
+    /// A new device, which state 2 is shown of.
+    fn announce(&mut self, guest: DomId, uuid: &str) {
         self.machine.xl_vtpm_attach(guest, BACK, 0, uuid);
         self.settle();
+    }
+
+    /// A new device that may be connected at once.
+    fn attach(&mut self, guest: u16, uuid: &str) -> LinuxTpmFront {
+        let guest = DomId(guest);
+        self.announce(guest, uuid);
+        self.now = self.now + ANNOUNCEMENT;
         LinuxTpmFront::new(&self.machine.domain(guest), 0)
     }
 
