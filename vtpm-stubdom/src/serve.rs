@@ -46,6 +46,8 @@ struct Attendance {
     fronts: Vec<FrontId>,
     /// The guest whose wish for another locality was said, once.
     astray: Option<DomId>,
+    /// What the last quote of the hardware TPM failed with: said once, as a guest can go on asking for ever.
+    quoteless: Option<ManagerError>,
 }
 
 impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
@@ -167,13 +169,18 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
             if let Some(request) = self.tpm.parent_request() {
                 let quote = self.waits.unless(cancelled, self.store.manager().quote(&request)).await;
                 progress = match quote {
-                    Some(Ok(quote)) => self.tpm.answer_parent_request(Some(&quote), &mut response),
+                    Some(Ok(quote)) => {
+                        attendance.quoteless = None;
+                        self.tpm.answer_parent_request(Some(&quote), &mut response)
+                    }
                     None | Some(Err(ManagerError::Stopped)) => {
                         self.tpm.cancel();
                         return self.guests.abandon(front);
                     }
                     Some(Err(error)) => {
-                        log::warn!(target: "vtpm", "A quote of the hardware TPM failed: {error}");
+                        if attendance.quoteless.replace(error) != Some(error) {
+                            log::warn!(target: "vtpm", "A quote of the hardware TPM failed: {error}");
+                        }
                         self.tpm.answer_parent_request(None, &mut response)
                     }
                 };
