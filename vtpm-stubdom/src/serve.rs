@@ -5,7 +5,7 @@ use crate::guests::Guests;
 use crate::instance::{Admission, BOOT_ID_SIZE, Instance, admission, marked};
 use crate::manager::{Link, ManagerError};
 use crate::passthrough;
-use crate::saved::Saved;
+use crate::saved::{Saved, Secret};
 use crate::store::{Store, StoreError};
 use crate::tpm::{GuestTpm, Rejection};
 use crate::wait::Waits;
@@ -13,7 +13,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use frontback::tpmback::{Event, FrontId, Request};
-use tpm_wire::Progress;
+use tpm_wire::durable::{self, Keeper, Outcome, Turn};
 use xen_abi::{BlockDevice, DomId};
 
 /// The one locality that guests have (docs/decisions/0006-guest-locality.md).
@@ -35,6 +35,24 @@ pub struct Service<'a, T, L, B, G> {
     pub waits: &'a Waits<'a>,
     /// What changes fail with, until one succeeds: said once, as a guest can go on trying for ever.
     pub failing: Option<StoreError>,
+}
+
+/// The store, as the engine's keeper.
+struct Keeping<'s, 'a, L, B> {
+    store: &'s mut Store<'a, L, B>,
+    failing: &'s mut Option<StoreError>,
+}
+
+impl<L: Link, B: BlockDevice> Keeper for Keeping<'_, '_, L, B> {
+    type Error = StoreError;
+
+    async fn keep(&mut self, engine: Secret) -> Result<(), StoreError> {
+        self.store.write(Saved { engine, ..self.store.saved().clone() }).await?;
+        if self.failing.take().is_some() {
+            log::info!(target: "vtpm", "Changes are durable again");
+        }
+        Ok(())
+    }
 }
 
 /// Who is being served.
@@ -156,7 +174,8 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
             }
             return self.guests.respond(front, &T::rejection(Rejection::BadLocality));
         }
-        let cancelled = || self.guests.is_cancelled(front);
+        let guests = self.guests;
+        let cancelled = || guests.is_cancelled(front);
         match self.waits.unless(cancelled, passthrough::answer(&command, self.store.manager())).await {
             Some(Some(response)) => return self.guests.respond(front, &response),
             Some(None) => {}
@@ -164,62 +183,43 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
         }
         let mut response = Vec::new();
         self.tpm.set_time(self.waits.now().as_millis().saturating_mul(1000));
-        let mut progress = self.tpm.execute(locality, &command, &mut response);
-        while progress == Progress::Working {
-            if let Some(request) = self.tpm.parent_request() {
-                let quote = self.waits.unless(cancelled, self.store.manager().quote(&request)).await;
-                progress = match quote {
+        let Self { tpm, store, waits, failing, .. } = self;
+        let mut keeping = Keeping { store, failing };
+        let quoteless = &mut attendance.quoteless;
+        let turn = async |tpm: &mut T, keeping: &Keeping<'_, '_, L, B>, response: &mut Vec<u8>| {
+            if let Some(request) = tpm.parent_request() {
+                return match waits.unless(cancelled, keeping.store.manager().quote(&request)).await {
                     Some(Ok(quote)) => {
-                        attendance.quoteless = None;
-                        self.tpm.answer_parent_request(Some(&quote), &mut response)
+                        *quoteless = None;
+                        Turn::Came(tpm.answer_parent_request(Some(&quote), response))
                     }
-                    None | Some(Err(ManagerError::Stopped)) => {
-                        self.tpm.cancel();
-                        return self.guests.abandon(front);
-                    }
+                    None | Some(Err(ManagerError::Stopped)) => Turn::Cancel,
                     Some(Err(error)) => {
-                        if attendance.quoteless.replace(error) != Some(error) {
+                        if quoteless.replace(error) != Some(error) {
                             log::warn!(target: "vtpm", "A quote of the hardware TPM failed: {error}");
                         }
-                        self.tpm.answer_parent_request(None, &mut response)
+                        Turn::Came(tpm.answer_parent_request(None, response))
                     }
                 };
-                continue;
             }
-            self.waits.next_turn().await;
-            if self.guests.is_cancelled(front) || self.waits.grace_is_over() {
-                self.tpm.cancel();
-                return self.guests.abandon(front);
-            }
-            progress = self.tpm.resume(&mut response);
-        }
-        match self.make_durable().await {
-            Ok(()) => self.guests.respond(front, &response),
-            Err(StoreError::Undecided) => self.guests.abandon(front),
-            Err(error) => {
-                if self.failing.replace(error) != Some(error) {
+            waits.next_turn().await;
+            if cancelled() || waits.grace_is_over() { Turn::Cancel } else { Turn::Resume }
+        };
+        match durable::execute(tpm, &mut keeping, (locality, &command), &mut response, turn).await {
+            Outcome::Answered => guests.respond(front, &response),
+            Outcome::Cancelled | Outcome::NotKept(StoreError::Undecided) => guests.abandon(front),
+            Outcome::NotKept(error) => {
+                if failing.replace(error) != Some(error) {
                     log::error!(target: "vtpm", "A command failed, its change is not made: {error}");
                 }
-                self.guests.respond(front, &T::rejection(Rejection::Failure));
+                guests.respond(front, &T::rejection(Rejection::Failure));
             }
         }
     }
 
     /// Makes what the engine staged durable, or has it forget the change.
     async fn make_durable(&mut self) -> Result<(), StoreError> {
-        let Some(engine) = self.tpm.staged() else { return Ok(()) };
-        let next = Saved { engine, ..self.store.saved().clone() };
-        let outcome = self.store.write(next).await;
-        match outcome {
-            Ok(()) => {
-                self.tpm.committed();
-                if self.failing.take().is_some() {
-                    log::info!(target: "vtpm", "Changes are durable again");
-                }
-            }
-            Err(_) => self.tpm.discard(),
-        }
-        outcome
+        durable::keep(&mut self.tpm, &mut Keeping { store: &mut self.store, failing: &mut self.failing }).await
     }
 
     /// At a clean stop: the volatile state of the guest that was served, which may go on running without us.

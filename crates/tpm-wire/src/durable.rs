@@ -44,11 +44,11 @@ pub async fn execute<T: Engine, K: Keeper>(
     keeper: &mut K,
     (locality, command): (u8, &[u8]),
     response: &mut Vec<u8>,
-    mut turn: impl AsyncFnMut(&mut T, &mut Vec<u8>) -> Turn,
+    mut turn: impl AsyncFnMut(&mut T, &K, &mut Vec<u8>) -> Turn,
 ) -> Outcome<K::Error> {
     let mut progress = engine.execute(locality, command, response);
     while progress == Progress::Working {
-        progress = match turn(engine, response).await {
+        progress = match turn(engine, keeper, response).await {
             Turn::Resume => engine.resume(response),
             Turn::Came(progress) => progress,
             Turn::Cancel => {
@@ -163,7 +163,7 @@ mod tests {
     fn an_answer_comes_after_its_state_is_kept_or_not_at_all() {
         let (mut engine, mut shelf, mut response, mut turns) = (Counting::default(), Shelf::default(), vec![], 0);
         let mut run = |engine: &mut _, shelf: &mut _, response: &mut _, command: &[u8], last: Turn| {
-            now(execute(engine, shelf, (0, command), response, async |_, _| {
+            now(execute(engine, shelf, (0, command), response, async |_, _, _| {
                 turns += 1;
                 if turns % 3 == 0 { last } else { Turn::Resume }
             }))
