@@ -9,6 +9,11 @@ pub fn aes_ctr(key: &[u8; 16], iv: &[u8; 16], data: &mut [u8]) {
     ctr::Ctr128BE::<aes::Aes128>::new(key.into(), iv.into()).apply_keystream(data);
 }
 
+/// Encrypts or decrypts `data` in place with AES-128 in output feedback mode (SP 800-38A, 6.4; `TPM_ES_SYM_OFB`).
+pub fn aes_ofb(key: &[u8; 16], iv: &[u8; 16], data: &mut [u8]) {
+    ofb::Ofb::<aes::Aes128>::new(key.into(), iv.into()).apply_keystream(data);
+}
+
 /// Encrypts `data` in place with AES-128 in 128-bit cipher feedback mode (SP 800-38A, 6.3; TPM 2.0's parameter encryption).
 pub fn aes_cfb_encrypt(key: &[u8; 16], iv: &[u8; 16], data: &mut [u8]) {
     cfb_mode::Encryptor::<aes::Aes128>::new(key.into(), iv.into()).encrypt(data);
@@ -49,6 +54,16 @@ mod tests {
         let mut data = hex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51");
         aes_ctr(&key, &iv, &mut data);
         assert_eq!(data, hex("874d6191b620e3261bef6864990db6ce9806f66b7970fdff8617187bb9fffdff"));
+    }
+
+    // SP 800-38A, F.4.1.
+    #[test]
+    fn sp_800_38a_output_feedback_example() {
+        let key: [u8; 16] = hex("2b7e151628aed2a6abf7158809cf4f3c").try_into().unwrap();
+        let iv: [u8; 16] = hex("000102030405060708090a0b0c0d0e0f").try_into().unwrap();
+        let mut data = hex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51");
+        aes_ofb(&key, &iv, &mut data);
+        assert_eq!(data, hex("3b3fd92eb72dad20333449f8e83cfb4a7789508d16918f03f53c52dac54ed825"));
     }
 
     // SP 800-38A, F.3.13.

@@ -19,7 +19,7 @@ mod mac;
 pub mod number;
 pub mod rsa;
 
-pub use cipher::{aes_cfb_decrypt, aes_cfb_encrypt, aes_ctr, mgf1_sha1, mgf1_sha256};
+pub use cipher::{aes_cfb_decrypt, aes_cfb_encrypt, aes_ctr, aes_ofb, mgf1_sha1, mgf1_sha256};
 pub use compare::ct_eq;
 pub use drbg::{Drbg, DrbgError};
 pub use hash::{SHA1_SIZE, SHA256_SIZE, SHA384_SIZE, Sha1, sha1, sha256, sha384};

@@ -242,7 +242,7 @@ impl Tpm12 {
 
     /// As if no authorization had ever failed.
     pub(crate) fn forgive(&mut self) {
-        self.tpm.volatile.lockout = Default::default();
+        self.tpm.end_lockout();
     }
 
     /// As a TPM whose manufacturer left the endorsement key to its user.

@@ -1,10 +1,11 @@
 //! The TPM: its state, and the questions that many commands ask of it.
 
 use crate::Options;
+use crate::auth::lockout;
 use crate::codes::{self, Code};
 use crate::state::Tracked;
 use crate::state::permanent::Permanent;
-use crate::state::volatile::{LoadedKey, Lockout, Volatile};
+use crate::state::volatile::{LoadedKey, Volatile};
 use crate::structs::key::{FLAG_PCR_IGNORED_ON_READ, Key};
 use crate::structs::pcr::{PCR_COUNT, PcrInfoShort, Selection};
 use crate::structs::{AuthData, Digest};
@@ -43,7 +44,7 @@ pub(crate) struct Tpm {
 impl Tpm {
     /// A TPM before `TPM_Startup`.
     pub(crate) fn new(permanent: Permanent, mut rng: Drbg, options: Options) -> Self {
-        let volatile = Volatile::fresh(&mut rng, 0, Lockout::default());
+        let volatile = Volatile::fresh(&mut rng, 0, lockout::at_power_on(permanent.failed_auths));
         Self { permanent: Tracked::new(permanent), volatile, hash: None, rng, options, new_endorsement_key: false }
     }
 

@@ -1,9 +1,11 @@
 //! The dictionary attack defence (part 1, section 8.2; part 3, section 9.3).
 //!
 //! Every wrong authorization counts. From the [`THRESHOLD`]th on, authorizations are refused for a time that doubles with each
-//! further failure. A failure is forgiven every [`FORGIVE_US`]. `TPM_ResetLockValue` ends it at once.
+//! further failure. A failure is forgiven every [`FORGIVE_US`]. `TPM_ResetLockValue` ends it at once. A count that locks is
+//! permanent state: a TPM that was restarted begins with the delay that it had earned.
 
 use crate::codes::{self, Code};
+use crate::state::volatile::Lockout;
 use crate::tpm::Tpm;
 
 /// Failures that lock.
@@ -14,6 +16,16 @@ const FORGIVE_US: u64 = 60_000_000;
 const FIRST_DELAY_US: u64 = 1_000_000;
 /// Doublings up to the longest delay (about an hour).
 const MAX_DOUBLINGS: u32 = 12;
+
+/// The delay that so many failures earn, microseconds.
+fn delay(failures: u32) -> u64 {
+    failures.checked_sub(THRESHOLD).map_or(0, |over| FIRST_DELAY_US << over.min(MAX_DOUBLINGS))
+}
+
+/// How a TPM that was just switched on begins: its clock is at zero, and the delay of `failures` runs anew.
+pub(crate) fn at_power_on(failures: u32) -> Lockout {
+    Lockout { failures, until: delay(failures), ..Lockout::default() }
+}
 
 impl Tpm {
     /// `TPM_DEFEND_LOCK_RUNNING` while authorizations are refused.
@@ -30,8 +42,22 @@ impl Tpm {
         lockout.failures =
             lockout.failures.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX)).saturating_add(1);
         lockout.counted_at = now;
-        if let Some(over) = lockout.failures.checked_sub(THRESHOLD) {
-            lockout.until = now.saturating_add(FIRST_DELAY_US << over.min(MAX_DOUBLINGS));
+        lockout.until = lockout.until.max(now.saturating_add(delay(lockout.failures)));
+        self.keep_failures();
+    }
+
+    /// Ends a lock-out, running or not.
+    pub(crate) fn end_lockout(&mut self) {
+        self.volatile.lockout = Lockout::default();
+        self.keep_failures();
+    }
+
+    /// Puts a count that locks into the permanent state, and takes it out when it does not lock any more.
+    fn keep_failures(&mut self) {
+        let failures = self.volatile.lockout.failures;
+        let kept = if failures >= THRESHOLD { failures } else { 0 };
+        if self.permanent.failed_auths != kept {
+            self.permanent.edit().failed_auths = kept;
         }
     }
 

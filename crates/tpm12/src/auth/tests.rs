@@ -1,8 +1,9 @@
 use super::lockout::THRESHOLD;
 use crate::dispatch::table::ord;
 use crate::testing::client::*;
-use crate::testing::{execute, owned, send};
+use crate::testing::{execute, owned, rng, send};
 use alloc::vec::Vec;
+use tpm_wire::Engine;
 
 fn read_srk(tpm: &mut crate::Tpm12, auth: &mut Auth) -> Result<Vec<u8>, u32> {
     call(tpm, ord::GET_PUB_KEY, &[SRK], &[], &mut [auth])
@@ -108,6 +109,36 @@ fn guessing_locks_for_a_while_and_time_forgives() {
     tpm.set_time(10_000_000_000);
     assert_eq!(guess(&mut tpm, [9; 20]), Err(1));
     assert_eq!(guess(&mut tpm, SRK_AUTH), AUTHORIZED, "forgiven");
+}
+
+#[test]
+fn a_restart_is_no_way_around_the_delay() {
+    let mut tpm = owned();
+    let guess = |tpm: &mut crate::Tpm12, secret| {
+        let mut auth = oiap(tpm, secret);
+        read_srk(tpm, &mut auth)
+    };
+    let restarted = |tpm: &mut crate::Tpm12| {
+        let state = tpm.staged().unwrap();
+        let mut again = crate::Tpm12::load(&state, rng(91), crate::Options::default()).unwrap();
+        again.startup(crate::StartupType::Clear).unwrap();
+        again
+    };
+    for round in 0..u64::from(THRESHOLD) + 3 {
+        tpm.set_time(round * 10_000_000);
+        assert_eq!(guess(&mut tpm, [9; 20]), Err(1));
+    }
+    let mut tpm = restarted(&mut tpm);
+    assert_eq!(guess(&mut tpm, SRK_AUTH), Err(0x803));
+    tpm.set_time(8_000_000);
+    assert_eq!(guess(&mut tpm, SRK_AUTH), AUTHORIZED, "the delay of so many failures is over");
+    assert_eq!(guess(&mut tpm, [9; 20]), Err(1));
+    tpm.set_time(23_000_000);
+    assert_eq!(guess(&mut tpm, SRK_AUTH), Err(0x803), "and goes on doubling");
+    tpm.set_time(10_000_000_000);
+    assert_eq!(guess(&mut tpm, [9; 20]), Err(1));
+    let mut tpm = restarted(&mut tpm);
+    assert_eq!(guess(&mut tpm, SRK_AUTH), AUTHORIZED, "what time has forgiven stays forgiven");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(crate) fn tpm_reset_lock_value(tpm: &mut Tpm, call: &mut Call<'_>) -> Done {
         }
         return Err(code.into());
     }
+    tpm.end_lockout();
     Ok(())
 }
 

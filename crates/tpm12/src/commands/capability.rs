@@ -9,7 +9,7 @@ use crate::codes::{self, Code};
 use crate::commands::eviction::{RT_AUTH, RT_CONTEXT, RT_COUNTER, RT_DAA_TPM, RT_KEY, RT_TRANS};
 use crate::dispatch::table;
 use crate::structs::key::{
-    ALG_AES128, ALG_HMAC, ALG_MGF1, ALG_RSA, ALG_SHA, ALG_XOR, ES_NONE, ES_RSAESOAEP, ES_RSAESPKCS, ES_SYM_CTR,
+    ALG_AES128, ALG_HMAC, ALG_MGF1, ALG_RSA, ALG_SHA, ALG_XOR, ES_NONE, ES_RSAESOAEP, ES_RSAESPKCS, ES_SYM_CTR, ES_SYM_OFB,
     KeyParms, SS_DER, SS_INFO, SS_NONE, SS_SHA1,
 };
 use crate::structs::pcr::PCR_COUNT;
@@ -102,7 +102,7 @@ impl Tpm {
             }
             0x12 => [ALG_AES128, ALG_MGF1].contains(&number()?).put(&mut Writer::new(&mut out)),
             0x14 => self.handles(number()?, &mut out)?,
-            0x15 => [ES_NONE, ES_SYM_CTR].contains(&short()?).put(&mut Writer::new(&mut out)),
+            0x15 => [ES_NONE, ES_SYM_CTR, ES_SYM_OFB].contains(&short()?).put(&mut Writer::new(&mut out)),
             0x17 => {
                 let known = [u32::from(ENC_XOR), u32::from(ENC_AES128_CTR)].contains(&number()?);
                 known.put(&mut Writer::new(&mut out));

@@ -10,13 +10,13 @@ use crate::commands::eviction::RT_KEY;
 use crate::commands::timing::CurrentTicks;
 use crate::dispatch::table::{self, Command, ord};
 use crate::dispatch::{self, Outcome, Supplies};
-use crate::structs::key::{ALG_AES128, ALG_MGF1, ES_SYM_CTR, KEY_LEGACY, KEY_SIGNING, KEY_STORAGE, SS_INFO, SS_SHA1};
+use crate::structs::key::{ALG_AES128, ALG_MGF1, ES_SYM_CTR, ES_SYM_OFB, KEY_LEGACY, KEY_SIGNING, KEY_STORAGE, SS_INFO, SS_SHA1};
 use crate::structs::{AuthData, Digest, Nonce};
 use crate::tpm::{KH_EK, KH_TRANSPORT, Tpm};
 use crate::wire::{Tag, Wire, wire_struct};
 use alloc::vec::Vec;
 use core::ops::Range;
-use tpm_crypto::{aes_ctr, ct_eq, mgf1_sha1, sha1};
+use tpm_crypto::{aes_ctr, aes_ofb, ct_eq, mgf1_sha1, sha1};
 use tpm_wire::v12::TAG_RQU_COMMAND;
 use tpm_wire::{HEADER_SIZE, Reader, ResponseHeader};
 use zeroize::Zeroizing;
@@ -85,10 +85,11 @@ impl TransportSession {
             _ if !self.has(ENCRYPT) => {}
             ALG_MGF1 => mgf1_sha1(&[even, odd, direction, &*self.auth], data),
             _ => {
-                let (mut key, mut counter) = (Zeroizing::new([0; 16]), [0; 16]);
+                let (mut key, mut iv) = (Zeroizing::new([0; 16]), [0; 16]);
                 key.iter_mut().zip(self.auth.iter()).for_each(|(to, from)| *to = *from);
-                mgf1_sha1(&[even, odd, direction], &mut counter);
-                aes_ctr(&key, &counter, data);
+                mgf1_sha1(&[even, odd, direction], &mut iv);
+                let cipher = if self.public.scheme == ES_SYM_OFB { aes_ofb } else { aes_ctr };
+                cipher(&key, &iv, data);
             }
         }
     }
@@ -189,7 +190,7 @@ pub(crate) fn tpm_establish_transport(tpm: &mut Tpm, call: &mut Call<'_>) -> Don
     if encrypts {
         match public.algorithm {
             ALG_MGF1 => {}
-            ALG_AES128 if public.scheme == ES_SYM_CTR => {}
+            ALG_AES128 if [ES_SYM_CTR, ES_SYM_OFB].contains(&public.scheme) => {}
             ALG_AES128 => return Err(codes::INAPPROPRIATE_ENC.into()),
             _ => return Err(codes::BAD_KEY_PROPERTY.into()),
         }

@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 8] = b"XVTPM12P";
 const MAGIC_VOLATILE: &[u8; 8] = b"XVTPM12V";
-const VERSION: u16 = 1;
+/// Version 1 had no section 24.
+const VERSION: u16 = 2;
 /// What keys and proofs are derived like. A TPM keeps the level that it was made with for its life.
 pub(crate) const LEVEL: u16 = 1;
 const VERSION_VOLATILE: u16 = 1;
@@ -78,19 +79,28 @@ fn get_section<T: Wire>(r: &mut Reader<'_>, number: u16, name: &'static str) -> 
     T::from_bytes(content, crate::codes::BAD_PARAM_SIZE).map_err(|_| damaged)
 }
 
-fn open_header<'a>(bytes: &'a [u8], magic: &[u8; 8], newest: u16) -> Result<Reader<'a>, StateError> {
+/// Reads magic and version, which is between `oldest` and `newest`.
+fn open_header<'a>(
+    bytes: &'a [u8],
+    magic: &[u8; 8],
+    oldest: u16,
+    newest: u16,
+) -> Result<(Reader<'a>, u16), StateError> {
     let mut r = Reader::new(bytes);
     if r.array::<8>().ok().as_ref() != Some(magic) {
         return Err(StateError::Foreign);
     }
     match r.u16() {
         Ok(version) if version > newest => Err(StateError::Newer { found: version }),
-        Ok(version) if version == newest => Ok(r),
+        Ok(version) if version >= oldest => Ok((r, version)),
         _ => Err(StateError::Damaged("header")),
     }
 }
 
-/// Declares the sections of [`Permanent`] once for both directions.
+/// The section that came with version 2.
+const FAILED_AUTHS: (u16, &str) = (24, "failed authorizations");
+
+/// Declares the sections of [`Permanent`] that every version has once for both directions.
 macro_rules! sections {
     ($($number:literal $name:literal $field:ident),* $(,)?) => {
         /// The external form of the permanent state.
@@ -102,18 +112,22 @@ macro_rules! sections {
             let mut out = Zeroizing::new(Vec::with_capacity(16 * 1024 + nv + saved + keys));
             Writer::new(&mut out).bytes(MAGIC).u16(VERSION).u16(permanent.level);
             $(put_section(&mut out, $number, &permanent.$field);)*
+            put_section(&mut out, FAILED_AUTHS.0, &permanent.failed_auths);
             out
         }
 
         /// Reads what [`store_permanent`] wrote.
         pub(crate) fn load_permanent(bytes: &[u8]) -> Result<Permanent, StateError> {
-            let mut r = open_header(bytes, MAGIC, VERSION)?;
+            let (mut r, version) = open_header(bytes, MAGIC, 1, VERSION)?;
             let level = match r.u16() {
                 Ok(LEVEL) => LEVEL,
                 Ok(found) if found > LEVEL => return Err(StateError::NewerLevel { found }),
                 _ => return Err(StateError::Damaged("header")),
             };
-            let permanent = Permanent { level, $($field: get_section(&mut r, $number, $name)?,)* };
+            let mut permanent = Permanent { level, $($field: get_section(&mut r, $number, $name)?,)* failed_auths: 0 };
+            if version >= 2 {
+                permanent.failed_auths = get_section(&mut r, FAILED_AUTHS.0, FAILED_AUTHS.1)?;
+            }
             check(&permanent)?;
             if r.is_empty() { Ok(permanent) } else { Err(StateError::Damaged("end")) }
         }
@@ -171,7 +185,7 @@ pub(crate) fn store_volatile(volatile: &Volatile) -> Zeroizing<Vec<u8>> {
 
 /// Reads what [`store_volatile`] wrote.
 pub(crate) fn load_volatile(bytes: &[u8]) -> Result<Volatile, StateError> {
-    let mut r = open_header(bytes, MAGIC_VOLATILE, VERSION_VOLATILE)?;
+    let (mut r, _) = open_header(bytes, MAGIC_VOLATILE, VERSION_VOLATILE, VERSION_VOLATILE)?;
     let volatile = get_section(&mut r, 1, "volatile state")?;
     if r.is_empty() { Ok(volatile) } else { Err(StateError::Damaged("end")) }
 }

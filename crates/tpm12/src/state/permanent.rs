@@ -145,6 +145,8 @@ pub(crate) struct Permanent {
     pub owner_evict: Vec<OwnerEvictKey>,
     /// What `TPM_SaveState` put away.
     pub saved_state: Option<Zeroizing<Vec<u8>>>,
+    /// Wrong authorizations, once they are so many that they lock: a restart must not be a way around the delay.
+    pub failed_auths: u32,
 }
 
 /// Rows of the delegation table (section 20.10 wants two at least).
@@ -178,6 +180,7 @@ impl Permanent {
             counter_floor: 0,
             owner_evict: Vec::new(),
             saved_state: None,
+            failed_auths: 0,
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) const ES_NONE: u16 = 1;
 pub(crate) const ES_RSAESPKCS: u16 = 2;
 pub(crate) const ES_RSAESOAEP: u16 = 3;
 pub(crate) const ES_SYM_CTR: u16 = 4;
+/// `TPM_ES_SYM_OFB`.
+pub(crate) const ES_SYM_OFB: u16 = 5;
 
 pub(crate) const SS_NONE: u16 = 1;
 pub(crate) const SS_SHA1: u16 = 2;

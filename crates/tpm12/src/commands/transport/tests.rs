@@ -4,17 +4,23 @@ use crate::dispatch::table::ord;
 use crate::testing::client::*;
 use crate::testing::{command, execute, owned, rng, send};
 use alloc::vec::Vec;
-use tpm_crypto::{aes_ctr, hmac_sha1, mgf1_sha1, sha1};
+use tpm_crypto::{aes_ctr, aes_ofb, hmac_sha1, mgf1_sha1, sha1};
 
 const SECRET: [u8; 20] = [0x5e; 20];
 const ODD: [u8; 20] = [0x3c; 20];
+
+/// Algorithm and encryption scheme.
+type Cipher = (u32, u16);
+const MGF1: Cipher = (7, 1);
+const CTR: Cipher = (6, 4);
+const OFB: Cipher = (6, 5);
 
 /// The client's end of a transport session, written from the specification a second time.
 struct Session {
     handle: u32,
     even: [u8; 20],
     attributes: u32,
-    aes: bool,
+    cipher: Cipher,
     log: [u8; 20],
     keep: bool,
 }
@@ -23,15 +29,14 @@ fn public(attributes: u32, algorithm: u32, scheme: u16) -> Vec<u8> {
     [&[0, 0x1e][..], &attributes.to_be_bytes(), &algorithm.to_be_bytes(), &scheme.to_be_bytes()].concat()
 }
 
-fn establish(tpm: &mut Tpm12, attributes: u32, aes: bool) -> Session {
+fn establish(tpm: &mut Tpm12, attributes: u32, cipher: Cipher) -> Session {
     let key = {
         let mut auth = oiap(tpm, OWNER);
         auth.keep = false;
         public_of(&call(tpm, ord::OWNER_READ_INTERNAL_PUB, &[], &[&SRK.to_be_bytes()], &mut [&mut auth]).unwrap())
     };
     let secret = key.encrypt_oaep(&mut rng(5), &[&[0, 0x1d][..], &SECRET].concat()).unwrap();
-    let (algorithm, scheme) = if aes { (6, 4) } else { (7, 1) };
-    let public = public(attributes, algorithm, scheme);
+    let public = public(attributes, cipher.0, cipher.1);
     let mut auth = oiap(tpm, SRK_AUTH);
     auth.keep = false;
     let parameters: [&[u8]; 2] = [&public, &sized(&secret)];
@@ -42,18 +47,19 @@ fn establish(tpm: &mut Tpm12, attributes: u32, aes: bool) -> Session {
     let log_out = sha1(&[&[0; 4], &ordinal, &out[4..]]);
     let log = sha1(&[&log, &[0, 0x11], &out[8..40], &log_out, &out[4..8]]);
     let handle = u32::from_be_bytes(out[..4].try_into().unwrap());
-    Session { handle, even: out[40..60].try_into().unwrap(), attributes, aes, log, keep: true }
+    Session { handle, even: out[40..60].try_into().unwrap(), attributes, cipher, log, keep: true }
 }
 
 impl Session {
     fn crypt(&self, even: &[u8; 20], direction: &[u8], data: &mut [u8]) {
         if self.attributes & ENCRYPT == 0 {
-        } else if self.aes {
-            let mut counter = [0; 16];
-            mgf1_sha1(&[even, &ODD, direction], &mut counter);
-            aes_ctr(SECRET[..16].try_into().unwrap(), &counter, data);
-        } else {
+        } else if self.cipher == MGF1 {
             mgf1_sha1(&[even, &ODD, direction, &SECRET], data);
+        } else {
+            let mut iv = [0; 16];
+            mgf1_sha1(&[even, &ODD, direction], &mut iv);
+            let cipher = if self.cipher == OFB { aes_ofb } else { aes_ctr };
+            cipher(SECRET[..16].try_into().unwrap(), &iv, data);
         }
     }
 
@@ -107,9 +113,9 @@ fn nonce_of(tpm: &Tpm12) -> [u8; 20] {
 
 #[test]
 fn commands_run_inside_in_the_clear_and_with_either_cipher() {
-    for (attributes, aes) in [(0, false), (ENCRYPT, false), (ENCRYPT, true), (ENCRYPT | LOG, true)] {
+    for (attributes, cipher) in [(0, MGF1), (ENCRYPT, MGF1), (ENCRYPT, CTR), (ENCRYPT, OFB), (ENCRYPT | LOG, CTR)] {
         let mut tpm = owned();
-        let mut session = establish(&mut tpm, attributes, aes);
+        let mut session = establish(&mut tpm, attributes, cipher);
         let inner = command(ord::EXTEND, &[&[0, 0, 0, 1], &[7; 20]]);
         let out = session.execute(&mut tpm, &inner, 10, 0, 10, [0; 20]).unwrap();
         assert_eq!(out[10..], sha1(&[&[0; 20], &[7; 20]]));
@@ -127,7 +133,7 @@ fn commands_run_inside_in_the_clear_and_with_either_cipher() {
 #[test]
 fn authorized_commands_and_key_generation_run_inside() {
     let mut tpm = owned();
-    let mut session = establish(&mut tpm, ENCRYPT, true);
+    let mut session = establish(&mut tpm, ENCRYPT, CTR);
     let opened = session.execute(&mut tpm, &command(ord::OIAP, &[]), 10, 0, 34, [0; 20]).unwrap();
     let handle = u32::from_be_bytes(opened[10..14].try_into().unwrap());
     let even = opened[14..34].try_into().unwrap();
@@ -150,7 +156,7 @@ fn authorized_commands_and_key_generation_run_inside() {
 fn the_log_is_signed_at_the_end() {
     let mut tpm = owned();
     let (signing, key) = new_key(&mut tpm, &signing_template(2, 1024));
-    let mut session = establish(&mut tpm, LOG, false);
+    let mut session = establish(&mut tpm, LOG, MGF1);
     let modulus = public_of(&key).modulus();
     let keys = sha1(&[&sha1(&[&sized(&modulus)])]);
     let inner = command(ord::SAVE_CONTEXT, &[&signing.to_be_bytes(), &[0, 0, 0, 1], &[0; 16]]);
@@ -173,7 +179,7 @@ fn the_log_is_signed_at_the_end() {
 fn an_exclusive_session_ends_with_the_first_command_beside_it() {
     let mut tpm = owned();
     let inner = command(ord::PCR_READ, &[&[0, 0, 0, 1]]);
-    let mut session = establish(&mut tpm, EXCLUSIVE, false);
+    let mut session = establish(&mut tpm, EXCLUSIVE, MGF1);
     assert!(session.execute(&mut tpm, &inner, 10, 0, 10, [0; 20]).is_ok());
     assert!(session.execute(&mut tpm, &inner, 10, 0, 10, [0; 20]).is_ok());
     send(&mut tpm, ord::PCR_READ, &[&[0, 0, 0, 1]]).unwrap();
@@ -185,7 +191,7 @@ fn an_exclusive_session_is_not_put_away_to_run_other_commands_meanwhile() {
     let (kind, label) = (4u32.to_be_bytes(), [0; 16]);
     for exclusive in [0, EXCLUSIVE] {
         let mut tpm = owned();
-        let mut session = establish(&mut tpm, LOG | exclusive, false);
+        let mut session = establish(&mut tpm, LOG | exclusive, MGF1);
         let save = command(ord::SAVE_CONTEXT, &[&session.handle.to_be_bytes(), &kind, &label]);
         if exclusive != 0 {
             let inside = session.execute(&mut tpm, &save, 14, 0, 10, [0; 20]).unwrap();
@@ -201,7 +207,7 @@ fn an_exclusive_session_is_not_put_away_to_run_other_commands_meanwhile() {
 #[test]
 fn a_hash_sequence_stays_where_it_began() {
     let mut tpm = owned();
-    let mut session = establish(&mut tpm, 0, false);
+    let mut session = establish(&mut tpm, 0, MGF1);
     let (start, complete) = (command(ord::SHA1_START, &[]), command(ord::SHA1_COMPLETE, &[&sized(b"abc")]));
     session.execute(&mut tpm, &start, 10, 0, 10, [0; 20]).unwrap();
     let out = session.execute(&mut tpm, &complete, 10, 0, 10, [0; 20]).unwrap();
@@ -213,7 +219,7 @@ fn a_hash_sequence_stays_where_it_began() {
 #[test]
 fn what_cannot_be_wrapped_or_established_is_refused() {
     let mut tpm = owned();
-    let mut execute_in_new = |inner: &[u8]| establish(&mut tpm, 0, false).execute(&mut tpm, inner, 10, 0, 10, [0; 20]);
+    let mut execute_in_new = |inner: &[u8]| establish(&mut tpm, 0, MGF1).execute(&mut tpm, inner, 10, 0, 10, [0; 20]);
     assert_eq!(execute_in_new(&command(ord::EXECUTE_TRANSPORT, &[])), Err(47));
     assert_eq!(execute_in_new(&command(0x55, &[])), Err(3));
     let mut lying = command(ord::PCR_READ, &[&[0; 4]]);
@@ -230,7 +236,7 @@ fn what_cannot_be_wrapped_or_established_is_refused() {
     assert_eq!(establish(&public(ENCRYPT, 7, 1), &SECRET), Some(42));
     assert_eq!(establish(&public(0, 7, 1), &SECRET[1..]), Some(25));
     assert_eq!(establish(&public(0, 7, 1), &SECRET), None);
-    for (algorithm, scheme, code) in [(6, 5, 14), (9, 4, 40), (1, 1, 40)] {
+    for (algorithm, scheme, code) in [(6, 1, 14), (6, 6, 14), (9, 4, 40), (1, 1, 40)] {
         let (handle, key) = new_key(&mut tpm, &template(0x15, 0, 0, 3, 2, 1024));
         let plain = [&[0, 0x1d][..], &SECRET].concat();
         let secret = public_of(&key).encrypt_oaep(&mut rng(3), &plain).unwrap();
@@ -242,7 +248,7 @@ fn what_cannot_be_wrapped_or_established_is_refused() {
 #[test]
 fn a_command_that_the_options_leave_out_says_so_itself() {
     let mut tpm = crate::testing::stranger();
-    let mut session = establish(&mut tpm, ENCRYPT, false);
+    let mut session = establish(&mut tpm, ENCRYPT, MGF1);
     let inner = command(ord::KILL_MAINTENANCE_FEATURE, &[]);
     assert_eq!(session.execute(&mut tpm, &inner, 10, 0, 10, [0; 20]).unwrap()[9], 10);
 }

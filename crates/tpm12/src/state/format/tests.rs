@@ -46,7 +46,7 @@ fn every_word_set_to_a_large_number_is_survived() {
 #[test]
 fn each_cause_has_its_own_message() {
     let mut newer = fresh_state().to_vec();
-    newer[9] = 2;
+    newer[9] = 3;
     let mut level = fresh_state().to_vec();
     level[11] = 2;
     let texts = [
@@ -58,7 +58,7 @@ fn each_cause_has_its_own_message() {
     ]
     .map(|error| alloc::string::ToString::to_string(&error.unwrap()));
     assert!(texts[0].contains("not a TPM 1.2 state"));
-    assert!(texts[1].contains("format 2"));
+    assert!(texts[1].contains("format 3"));
     assert!(texts[2].contains("endorsement key"));
     assert!(texts[3].contains("header"));
     assert!(texts[4].contains("level 2"));
@@ -73,10 +73,26 @@ mod released {
     use crate::{Options, StartupType, Tpm12};
 
     const VERSION_1: &[u8] = include_bytes!("../../../tests/data/state-v1.bin");
+    /// The same TPM, with so many wrong authorizations behind it that it begins locked.
+    const VERSION_2: &[u8] = include_bytes!("../../../tests/data/state-v2.bin");
 
     #[test]
     fn version_1_loads_and_its_secrets_work() {
-        let mut tpm = Tpm12::load(VERSION_1, rng(90), Options::default()).unwrap();
+        secrets_work(Tpm12::load(VERSION_1, rng(90), Options::default()).unwrap());
+    }
+
+    #[test]
+    fn version_2_loads_and_its_secrets_work_after_the_delay() {
+        let mut tpm = Tpm12::load(VERSION_2, rng(90), Options::default()).unwrap();
+        tpm.startup(StartupType::Clear).unwrap();
+        let mut auth = oiap(&mut tpm, OWNER);
+        assert_eq!(call(&mut tpm, ord::OWNER_READ_PUBEK, &[], &[], &mut [&mut auth]).err(), Some(0x803));
+        let mut tpm = Tpm12::load(VERSION_2, rng(90), Options::default()).unwrap();
+        tpm.set_time(u64::MAX / 2);
+        secrets_work(tpm);
+    }
+
+    fn secrets_work(mut tpm: Tpm12) {
         tpm.startup(StartupType::Clear).unwrap();
         // The owner, a key that the owner holds, data sealed by this TPM, an NV area, a counter.
         let mut auth = oiap(&mut tpm, OWNER);
