@@ -17,6 +17,7 @@ pub use ports::block::{BlockDevice, DiskError, SECTOR_SIZE};
 pub use ports::entropy::{EntropySource, NoEntropy};
 pub use ports::events::{EventChannels, EventError};
 pub use ports::grants::{Access, GrantError, Grants};
+pub use ports::labels::{LabelError, Labels};
 pub use ports::page::{OutOfPage, PAGE_SIZE, SharedPage};
 pub use ports::store::{Store, StoreError, TransactionId, WatchEvent};
 pub use ports::store_ring::StoreRing;

@@ -38,6 +38,7 @@ mod public {
     pub use crate::mmio::{Mmio, MmioError, OutOfRange};
     pub use crate::power::{Shutdown, shutdown};
     pub use crate::time::clock::MachineClock;
+    pub use crate::xen::flask::Flask;
     pub use crate::xen::grants::{GrantedPage, MappedPage};
     pub use crate::xen::page::RawPage;
     pub use crate::xen::ports::{Machine, XenPorts, XenSide};

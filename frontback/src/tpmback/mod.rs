@@ -179,6 +179,11 @@ impl<X: Xen> TpmBack<X> {
         self.look_at_all();
     }
 
+    /// The event port of a connection, which is bound to the front end's domain; `None` once it is gone.
+    pub fn port(&self, front: FrontId) -> Option<EventPort> {
+        self.fronts.iter().filter_map(Front::connection).find(|connection| connection.id == front).map(Connection::port)
+    }
+
     /// The event ports in use.
     pub fn ports(&self) -> impl Iterator<Item = EventPort> + '_ {
         self.fronts.iter().filter_map(Front::connection).map(Connection::port)

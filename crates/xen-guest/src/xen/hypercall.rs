@@ -4,12 +4,16 @@ use core::arch::{asm, global_asm};
 
 const MEMORY_OP: u64 = 12;
 const GRANT_TABLE_OP: u64 = 20;
+const XSM_OP: u64 = 27;
 const SCHED_OP: u64 = 29;
 const EVENT_CHANNEL_OP: u64 = 32;
 const HVM_OP: u64 = 34;
 
 /// `DOMID_SELF`.
 pub const DOMID_SELF: u16 = 0x7ff0;
+
+/// `XEN_ENOSYS`: this Xen does not have the hypercall or the operation.
+pub const NO_SUCH_CALL: u32 = 38;
 
 /// `SHUTDOWN_poweroff`.
 pub const SHUTDOWN_POWEROFF: u32 = 0;
@@ -260,5 +264,59 @@ pub mod grant {
     pub unsafe fn unmap(argument: &mut Unmap) -> Result<(), u32> {
         // SAFETY: one structure of this operation; the page is unused by the caller's promise.
         checked(unsafe { call(GRANT_TABLE_OP, 1, shown(argument), 1) })
+    }
+}
+
+/// Operations of FLASK and their structures (`public/xsm/flask_op.h`).
+pub mod flask {
+    use super::{XSM_OP, call, checked, shown};
+    use crate::xen::label::SPACE;
+
+    /// `XEN_FLASK_INTERFACE_VERSION`.
+    const VERSION: u32 = 1;
+
+    /// `xen_flask_op`, of which Xen copies all 40 bytes in and out; `T` is the operation's part of its union of 32 bytes.
+    #[repr(C, align(8))]
+    struct Operation<T> {
+        command: u32,
+        version: u32,
+        argument: T,
+    }
+
+    /// `xen_flask_peersid`.
+    #[repr(C)]
+    struct PeerSid {
+        port: u32,
+        sid: u32,
+        rest: [u32; 6],
+    }
+
+    /// `xen_flask_sid_context`.
+    #[repr(C)]
+    struct SidContext {
+        sid: u32,
+        size: u32,
+        context: u64,
+        rest: [u64; 2],
+    }
+
+    const _: () = assert!(size_of::<Operation<PeerSid>>() == 40 && size_of::<Operation<SidContext>>() == 40);
+
+    /// `FLASK_GET_PEER_SID`: the security identifier of the domain at the other end of `port`.
+    pub fn peer_sid(port: u32) -> Result<u32, u32> {
+        let argument = PeerSid { port, sid: 0, rest: [0; 6] };
+        let mut operation = Operation { command: 23, version: VERSION, argument };
+        // SAFETY: `xen_flask_op`, whole; asking for an identifier changes nothing.
+        checked(unsafe { call(XSM_OP, shown(&mut operation), 0, 0) })?;
+        Ok(operation.argument.sid)
+    }
+
+    /// `FLASK_SID_TO_CONTEXT`: writes the label into `space` and returns its size, as Xen gives it. Refused if it does not fit.
+    pub fn context(sid: u32, space: &mut [u8; SPACE]) -> Result<usize, u32> {
+        let argument = SidContext { sid, size: SPACE as u32, context: shown(space), rest: [0; 2] };
+        let mut operation = Operation { command: 5, version: VERSION, argument };
+        // SAFETY: `xen_flask_op`, whole; Xen writes at most `size` bytes to `context`, which is that long.
+        checked(unsafe { call(XSM_OP, shown(&mut operation), 0, 0) })?;
+        Ok(operation.argument.size as usize)
     }
 }

@@ -6,9 +6,12 @@ pub mod detect;
 #[cfg(target_os = "none")]
 pub mod events;
 #[cfg(target_os = "none")]
+pub mod flask;
+#[cfg(target_os = "none")]
 pub mod grants;
 #[cfg(target_os = "none")]
 pub mod hypercall;
+pub mod label;
 #[cfg(target_os = "none")]
 pub mod page;
 #[cfg(target_os = "none")]

@@ -1,6 +1,7 @@
 //! The ports of `xen-abi` on real Xen.
 
 use super::events::Events;
+use super::flask::Flask;
 use super::grants::{GrantTable, GrantedPage, MappedPage};
 use super::hypercall::{PARAM_STORE_PORT, param};
 use super::store_ring::XenStoreRing;
@@ -29,6 +30,11 @@ impl XenPorts {
         // SAFETY: called once, on Xen.
         let grants = unsafe { GrantTable::init() };
         Self { grants, events: Events::new(clock, store) }
+    }
+
+    /// The labels of domains.
+    pub const fn labels(&self) -> Flask {
+        Flask::new()
     }
 
     /// Waits until an event is pending, xenstored has signalled, or `deadline` has come; `None` is for ever. Coming back

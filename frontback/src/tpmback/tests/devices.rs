@@ -37,6 +37,8 @@ fn state_3_and_state_4_both_connect() {
         assert_eq!(rig.state(5), Some(4), "front end in state {state}");
         let event = rig.back.next_event();
         let front_id = FrontId { domid: DomId(5), devid: 0, attach: 1 };
+        assert!(rig.back.port(front_id).is_some_and(|port| rig.back.ports().eq([port])));
+        assert_eq!(rig.back.port(FrontId { attach: 2, ..front_id }), None);
         assert_eq!(event, Some(Event::Attached { front: front_id, uuid: UUID_BYTES }));
         assert_eq!(rig.back.next_event(), None);
         front.set_state(4);

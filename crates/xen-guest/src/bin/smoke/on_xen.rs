@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 use core::time::Duration;
-use xen_abi::{Access, Clock, DomId, EventChannels, EventPort, GrantError, GrantRef, Grants, SharedPage, StoreRing};
+use xen_abi::{Access, Clock, DomId, EventChannels, EventPort, GrantError, GrantRef, Grants, Labels, SharedPage, StoreRing};
 use xen_guest::{MachineClock, XenPorts, XenSide, XenStoreRing, heap_usage};
 
 /// More than there are grant entries or places to map.
@@ -17,6 +17,14 @@ pub fn works(mut xen: XenSide, clock: MachineClock) {
     assert!(clock.unix_seconds() > 1_500_000_000, "the wall clock is wrong");
     events(&mut xen.ports, me, clock);
     log::info!(target: "smoke", "event channels work");
+    let near = xen.ports.alloc_unbound(me).expect("a port");
+    let far = xen.ports.bind_interdomain(me, near).expect("the other end");
+    match xen.ports.labels().peer_label(far).expect("FLASK says the label, or is not there") {
+        Some(label) => log::info!(target: "smoke", "FLASK's label: {}", alloc::string::String::from_utf8_lossy(&label)),
+        None => log::info!(target: "smoke", "this Xen has no FLASK"),
+    }
+    xen.ports.close(far);
+    xen.ports.close(near);
     for line in 0..LINES {
         log::info!(target: "smoke", "line {line} of many, to fill the console's ring more than once");
     }
