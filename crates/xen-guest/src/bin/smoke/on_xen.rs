@@ -3,7 +3,9 @@
 
 use alloc::vec::Vec;
 use core::time::Duration;
-use xen_abi::{Access, Clock, DomId, EventChannels, EventPort, GrantError, GrantRef, Grants, Labels, SharedPage, StoreRing};
+use xen_abi::{
+    Access, Clock, DomId, EventChannels, EventPort, GrantError, GrantRef, Grants, Labels, SharedPage, StoreRing,
+};
 use xen_guest::{MachineClock, XenPorts, XenSide, XenStoreRing, heap_usage};
 
 /// More than there are grant entries or places to map.
