@@ -71,6 +71,12 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    /// A byte string behind a 16-bit length (TPM 2.0 style, `TPM2B`).
+    pub fn sized16(&mut self) -> Result<&'a [u8], Truncated> {
+        let n = self.u16()?;
+        self.bytes(n.into())
+    }
+
     /// A byte string behind a 32-bit length (TPM 1.2 style).
     pub fn sized32(&mut self) -> Result<&'a [u8], Truncated> {
         let n = self.u32()?;
@@ -115,6 +121,14 @@ impl<'a> Writer<'a> {
         self.bytes(&value.to_be_bytes())
     }
 
+    /// Appends a byte string behind its 16-bit length.
+    ///
+    /// # Panics
+    /// If `bytes` is 64 KiB or longer, which no packet of ours can be.
+    pub fn sized16(&mut self, bytes: &[u8]) -> &mut Self {
+        self.u16(u16::try_from(bytes.len()).expect("a packet field is shorter than 64 KiB")).bytes(bytes)
+    }
+
     /// Appends a byte string behind its 32-bit length.
     ///
     /// # Panics
@@ -132,10 +146,11 @@ mod tests {
     #[test]
     fn what_is_written_reads_back() {
         let mut out = vec![];
-        Writer::new(&mut out).u8(1).u16(2).u32(3).u64(4).sized32(b"five").bytes(b"6");
+        Writer::new(&mut out).u8(1).u16(2).u32(3).u64(4).sized32(b"five").sized16(b"seven").bytes(b"6");
         let mut r = Reader::new(&out);
         assert_eq!((r.u8(), r.u16(), r.u32(), r.u64()), (Ok(1), Ok(2), Ok(3), Ok(4)));
         assert_eq!(r.sized32(), Ok(&b"five"[..]));
+        assert_eq!(r.sized16(), Ok(&b"seven"[..]));
         assert_eq!(r.rest(), b"6");
     }
 

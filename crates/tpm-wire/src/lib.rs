@@ -1,7 +1,7 @@
 //! TPM packets: headers, codes and cursors, and the two doors that packets go through.
 //!
-//! [`Engine`] is a TPM; [`Transport`] is a way to one. `v12` holds TPM Main 1.2 codes, `mgr` the messages between a vTPM
-//! and its manager. Everything on these wires is big-endian.
+//! [`Engine`] is a TPM; [`Transport`] is a way to one. `v12` holds TPM Main 1.2 codes, `v20` codes and structures of the TPM
+//! 2.0 Library, `mgr` the messages between a vTPM and its manager. Everything on these wires is big-endian.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod header;
 pub mod mgr;
 mod transport;
 pub mod v12;
+pub mod v20;
 
 pub use cursor::{Reader, Truncated, Writer};
 pub use engine::{Engine, Progress};
