@@ -15,6 +15,9 @@ use tpm_crypto::rsa::{DEFAULT_EXPONENT, KeyGen};
 use tpm_wire::{Engine, Progress};
 use zeroize::Zeroizing;
 
+mod platform;
+pub use platform::PlatformError;
+
 /// Bits of the endorsement key that a TPM is made with.
 const EK_BITS: usize = 2048;
 

@@ -28,7 +28,7 @@ mod tpm;
 mod wire;
 
 pub use call::ParentQuote;
-pub use engine::{Manufacture, NoSavedState, NoSuchPcr, StartupType, Tpm12};
+pub use engine::{Manufacture, NoSavedState, NoSuchPcr, PlatformError, StartupType, Tpm12};
 pub use state::StateError;
 
 /// What the owner decides.

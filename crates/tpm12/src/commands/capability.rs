@@ -9,8 +9,8 @@ use crate::codes::{self, Code};
 use crate::commands::eviction::{RT_AUTH, RT_CONTEXT, RT_COUNTER, RT_DAA_TPM, RT_KEY, RT_TRANS};
 use crate::dispatch::table;
 use crate::structs::key::{
-    ALG_AES128, ALG_HMAC, ALG_MGF1, ALG_RSA, ALG_SHA, ALG_XOR, ES_NONE, ES_RSAESOAEP, ES_RSAESPKCS, ES_SYM_CTR, ES_SYM_OFB,
-    KeyParms, SS_DER, SS_INFO, SS_NONE, SS_SHA1,
+    ALG_AES128, ALG_HMAC, ALG_MGF1, ALG_RSA, ALG_SHA, ALG_XOR, ES_NONE, ES_RSAESOAEP, ES_RSAESPKCS, ES_SYM_CTR,
+    ES_SYM_OFB, KeyParms, SS_DER, SS_INFO, SS_NONE, SS_SHA1,
 };
 use crate::structs::pcr::PCR_COUNT;
 use crate::tpm::{MAX_KEYS, Tpm};

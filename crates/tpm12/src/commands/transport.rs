@@ -10,7 +10,9 @@ use crate::commands::eviction::RT_KEY;
 use crate::commands::timing::CurrentTicks;
 use crate::dispatch::table::{self, Command, ord};
 use crate::dispatch::{self, Outcome, Supplies};
-use crate::structs::key::{ALG_AES128, ALG_MGF1, ES_SYM_CTR, ES_SYM_OFB, KEY_LEGACY, KEY_SIGNING, KEY_STORAGE, SS_INFO, SS_SHA1};
+use crate::structs::key::{
+    ALG_AES128, ALG_MGF1, ES_SYM_CTR, ES_SYM_OFB, KEY_LEGACY, KEY_SIGNING, KEY_STORAGE, SS_INFO, SS_SHA1,
+};
 use crate::structs::{AuthData, Digest, Nonce};
 use crate::tpm::{KH_EK, KH_TRANSPORT, Tpm};
 use crate::wire::{Tag, Wire, wire_struct};
