@@ -12,6 +12,7 @@ pub mod args;
 pub mod chip12;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
+pub mod hardware;
 mod label;
 mod messages;
 mod records;

@@ -208,8 +208,8 @@ async fn create<B: BlockDevice, T: Transport>(
     let key = chip.create_storage_key(&srk, rng).await.map_err(srk_refused)?;
     let root = VaultKey::random(rng);
     let handle = chip.load(&srk, &key, rng).await.map_err(srk_refused)?;
-    let sealed = chip.seal(handle, &key, options.locality, root.as_bytes(), rng).await?;
-    let back = chip.unseal(handle, &key, &sealed, rng).await.map_err(|error| match error {
+    let sealed = chip.seal_at(handle, &key, options.locality, root.as_bytes(), rng).await?;
+    let back = chip.unseal_at(handle, &key, &sealed, rng).await.map_err(|error| match error {
         ChipError::Refused { code: refusals::BAD_LOCALITY, .. } => StartError::SealBroken,
         other => StartError::Chip(other),
     })?;
@@ -262,7 +262,7 @@ async fn unseal<T: Transport>(
     label: &Label,
     rng: &mut Drbg,
 ) -> Result<zeroize::Zeroizing<[u8; 32]>, StartError> {
-    chip.unseal(handle, key, &label.root, rng).await.map_err(|error| match error {
+    chip.unseal_at(handle, key, &label.root, rng).await.map_err(|error| match error {
         ChipError::Refused { code: refusals::BAD_LOCALITY, .. } => {
             StartError::Locality { sealed: label.locality, given: options.locality }
         }

@@ -5,7 +5,9 @@ pub mod ord {
     pub const OIAP: u32 = 0x0a;
     pub const OSAP: u32 = 0x0b;
     pub const TAKE_OWNERSHIP: u32 = 0x0d;
+    pub const EXTEND: u32 = 0x14;
     pub const PCR_READ: u32 = 0x15;
+    pub const QUOTE: u32 = 0x16;
     pub const SEAL: u32 = 0x17;
     pub const UNSEAL: u32 = 0x18;
     pub const CREATE_WRAP_KEY: u32 = 0x1f;
@@ -14,9 +16,19 @@ pub mod ord {
     pub const CONTINUE_SELF_TEST: u32 = 0x53;
     pub const GET_CAPABILITY: u32 = 0x65;
     pub const CREATE_EK: u32 = 0x78;
+    pub const MAKE_IDENTITY: u32 = 0x79;
+    pub const ACTIVATE_IDENTITY: u32 = 0x7a;
     pub const READ_PUBEK: u32 = 0x7c;
+    pub const OWNER_READ_INTERNAL_PUB: u32 = 0x81;
     pub const STARTUP: u32 = 0x99;
     pub const FLUSH_SPECIFIC: u32 = 0xba;
+    pub const NV_DEFINE_SPACE: u32 = 0xcc;
+    pub const NV_WRITE_VALUE: u32 = 0xcd;
+    pub const NV_READ_VALUE: u32 = 0xcf;
+    pub const CREATE_COUNTER: u32 = 0xdc;
+    pub const INCREMENT_COUNTER: u32 = 0xdd;
+    pub const READ_COUNTER: u32 = 0xde;
+    pub const RELEASE_COUNTER: u32 = 0xdf;
     pub const GET_TICKS: u32 = 0xf1;
 }
 
@@ -30,6 +42,16 @@ pub const DEACTIVATED: u32 = 6;
 pub const DISABLED: u32 = 7;
 /// `TPM_FAIL`.
 pub const FAIL: u32 = 9;
+/// `TPM_DISABLED_CMD`.
+pub const DISABLED_CMD: u32 = 8;
+/// `TPM_INVALID_KEYHANDLE`.
+pub const INVALID_KEYHANDLE: u32 = 12;
+/// `TPM_OWNER_SET`.
+pub const OWNER_SET: u32 = 20;
+/// `TPM_INVALID_AUTHHANDLE`.
+pub const INVALID_AUTHHANDLE: u32 = 34;
+/// `TPM_BAD_COUNTER`.
+pub const BAD_COUNTER: u32 = 69;
 /// `TPM_BAD_ORDINAL`.
 pub const BAD_ORDINAL: u32 = 10;
 /// `TPM_RESOURCES`.
@@ -75,10 +97,16 @@ pub mod rt {
     pub const KEY: u32 = 1;
     pub const AUTH: u32 = 2;
     pub const TRANS: u32 = 4;
+    pub const COUNTER: u32 = 6;
 }
 
 /// `TPM_KH_SRK`: the storage root key's handle (part 2, section 4.4.1).
 pub const KH_SRK: u32 = 0x4000_0000;
+
+/// `TPM_KH_OWNER`.
+pub const KH_OWNER: u32 = 0x4000_0001;
+/// `TPM_KH_EK`: the endorsement key's handle.
+pub const KH_EK: u32 = 0x4000_0006;
 
 /// The specification's name of a return code, where it has one that the manager is likely to meet.
 pub fn code_name(code: u32) -> &'static str {
@@ -87,15 +115,15 @@ pub fn code_name(code: u32) -> &'static str {
         BAD_PARAMETER => "TPM_BAD_PARAMETER",
         DEACTIVATED => "TPM_DEACTIVATED",
         DISABLED => "TPM_DISABLED",
-        8 => "TPM_DISABLED_CMD",
+        DISABLED_CMD => "TPM_DISABLED_CMD",
         FAIL => "TPM_FAIL",
         BAD_ORDINAL => "TPM_BAD_ORDINAL",
-        12 => "TPM_INVALID_KEYHANDLE",
+        INVALID_KEYHANDLE => "TPM_INVALID_KEYHANDLE",
         13 => "TPM_KEYNOTFOUND",
         17 => "TPM_NOSPACE",
         18 => "TPM_NOSRK",
         19 => "TPM_NOTSEALED_BLOB",
-        20 => "TPM_OWNER_SET",
+        OWNER_SET => "TPM_OWNER_SET",
         RESOURCES => "TPM_RESOURCES",
         WRONG_PCR_VALUE => "TPM_WRONGPCRVAL",
         BAD_PARAM_SIZE => "TPM_BAD_PARAM_SIZE",
@@ -103,10 +131,11 @@ pub fn code_name(code: u32) -> &'static str {
         AUTH2FAIL => "TPM_AUTH2FAIL",
         BAD_TAG => "TPM_BADTAG",
         33 => "TPM_DECRYPT_ERROR",
-        34 => "TPM_INVALID_AUTHHANDLE",
+        INVALID_AUTHHANDLE => "TPM_INVALID_AUTHHANDLE",
         NO_ENDORSEMENT => "TPM_NO_ENDORSEMENT",
         INVALID_POSTINIT => "TPM_INVALID_POSTINIT",
         BAD_LOCALITY => "TPM_BAD_LOCALITY",
+        BAD_COUNTER => "TPM_BAD_COUNTER",
         DEFEND_LOCK => "TPM_DEFEND_LOCK_RUNNING",
         _ => "an error",
     }
@@ -130,6 +159,18 @@ pub fn ordinal_name(ordinal: u32) -> &'static str {
         ord::READ_PUBEK => "TPM_ReadPubek",
         ord::STARTUP => "TPM_Startup",
         ord::FLUSH_SPECIFIC => "TPM_FlushSpecific",
+        ord::EXTEND => "TPM_Extend",
+        ord::QUOTE => "TPM_Quote",
+        ord::MAKE_IDENTITY => "TPM_MakeIdentity",
+        ord::ACTIVATE_IDENTITY => "TPM_ActivateIdentity",
+        ord::OWNER_READ_INTERNAL_PUB => "TPM_OwnerReadInternalPub",
+        ord::NV_DEFINE_SPACE => "TPM_NV_DefineSpace",
+        ord::NV_WRITE_VALUE => "TPM_NV_WriteValue",
+        ord::NV_READ_VALUE => "TPM_NV_ReadValue",
+        ord::CREATE_COUNTER => "TPM_CreateCounter",
+        ord::INCREMENT_COUNTER => "TPM_IncrementCounter",
+        ord::READ_COUNTER => "TPM_ReadCounter",
+        ord::RELEASE_COUNTER => "TPM_ReleaseCounter",
         ord::GET_TICKS => "TPM_GetTicks",
         _ => "a command",
     }

@@ -2,6 +2,7 @@
 
 use super::codes::{self, ord, rt};
 use super::{Chip, ChipError, ended, short};
+use crate::hardware::{self, Outlook};
 use alloc::vec::Vec;
 use tpm_crypto::sha1;
 use tpm_wire::{Reader, ResponseHeader, Transport, Truncated, Writer};
@@ -42,14 +43,53 @@ pub struct ChipInfo {
 impl<T: Transport> Chip<'_, T> {
     /// Starts the chip if the firmware has not, frees what others left behind in it, and asks what it is.
     pub async fn start(&self) -> Result<ChipInfo, ChipError> {
-        const ST_CLEAR: u16 = 1;
-        match self.call(ord::STARTUP, &ST_CLEAR.to_be_bytes()).await {
-            Ok(_) | Err(ChipError::Refused { code: codes::INVALID_POSTINIT, .. }) => (),
-            Err(error) => return Err(if self.speaks_20().await? { ChipError::Tpm20 } else { error }),
+        if let Err(error) = self.startup().await {
+            return Err(if self.speaks_20().await? { ChipError::Tpm20 } else { error });
         }
         let version = self.capability(cap::VERSION_VAL, &[]).await?;
         let malformed = short(ord::GET_CAPABILITY);
         let (spec_level, errata, vendor, firmware) = version_info(&version).map_err(&malformed)?;
+        self.make_ready().await?;
+        let owned = self.owned().await?;
+        let timeouts = self.property(cap::PROP_TIS_TIMEOUT).await.ok().and_then(|out| numbers(&out));
+        let durations = self.property(cap::PROP_DURATION).await.ok().and_then(|out| numbers(&out));
+        let boot_id = self.boot_id().await?;
+        Ok(ChipInfo { spec_level, errata, vendor, firmware, owned, timeouts, durations, boot_id })
+    }
+
+    /// As [`Self::start`], in the form that both versions share.
+    pub(crate) async fn identify(&self) -> Result<hardware::ChipInfo, ChipError> {
+        let info = self.start().await?;
+        Ok(hardware::ChipInfo {
+            version: hardware::Version::V12,
+            vendor: info.vendor,
+            firmware: info.firmware.map(u32::from),
+            revision: u32::from(info.spec_level) << 8 | u32::from(info.errata),
+            boot_id: info.boot_id,
+            owned: info.owned,
+            timeouts: info.timeouts,
+            bank: hardware::Bank::Sha1,
+        })
+    }
+
+    /// Makes a chip ready that did not answer as it should: starts it if it was reset (and says so) and frees what is left in it.
+    pub(crate) async fn restart(&self) -> Result<bool, ChipError> {
+        let was_reset = self.startup().await?;
+        self.make_ready().await?;
+        Ok(was_reset)
+    }
+
+    /// TPM_Startup (part 3, section 3.2): whether it was needed.
+    async fn startup(&self) -> Result<bool, ChipError> {
+        const ST_CLEAR: u16 = 1;
+        match self.call(ord::STARTUP, &ST_CLEAR.to_be_bytes()).await {
+            Ok(_) => Ok(true),
+            Err(ChipError::Refused { code: codes::INVALID_POSTINIT, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn make_ready(&self) -> Result<(), ChipError> {
         // A chip that has not finished its self test answers most commands with "needs self test"; asking early lets it work
         // while nothing waits. Some chips refuse the command when they are done.
         match self.call(ord::CONTINUE_SELF_TEST, &[]).await {
@@ -59,14 +99,15 @@ impl<T: Transport> Chip<'_, T> {
         for resource in [rt::KEY, rt::AUTH, rt::TRANS] {
             self.flush_all(resource).await?;
         }
-        let owned = match self.property(cap::PROP_OWNER).await?.as_slice() {
-            [owned] => *owned != 0,
-            _ => return Err(ChipError::Malformed { ordinal: ord::GET_CAPABILITY }),
-        };
-        let timeouts = self.property(cap::PROP_TIS_TIMEOUT).await.ok().and_then(|out| numbers(&out));
-        let durations = self.property(cap::PROP_DURATION).await.ok().and_then(|out| numbers(&out));
-        let boot_id = self.boot_id().await?;
-        Ok(ChipInfo { spec_level, errata, vendor, firmware, owned, timeouts, durations, boot_id })
+        Ok(())
+    }
+
+    /// Whether the chip has an owner.
+    pub(super) async fn owned(&self) -> Result<bool, ChipError> {
+        match self.property(cap::PROP_OWNER).await?.as_slice() {
+            [owned] => Ok(*owned != 0),
+            _ => Err(ChipError::Malformed { ordinal: ord::GET_CAPABILITY }),
+        }
     }
 
     /// Whether the chip understands a TPM 2.0 command (TPM2_GetCapability): only then does the response's tag say so.
@@ -126,19 +167,23 @@ impl<T: Transport> Chip<'_, T> {
 
     /// Frees every key slot or session of one kind; the chip has few, and the manager owns it.
     async fn flush_all(&self, resource: u32) -> Result<(), ChipError> {
+        for handle in self.handles(resource).await? {
+            self.flush(handle, resource).await?;
+        }
+        Ok(())
+    }
+
+    /// The handles of one kind that are in use (TPM_KEY_HANDLE_LIST, part 2, section 5.6).
+    pub(super) async fn handles(&self, resource: u32) -> Result<Vec<u32>, ChipError> {
         let list = match self.capability(cap::HANDLE, &resource.to_be_bytes()).await {
             Ok(list) => list,
             // Not every chip lists every kind.
-            Err(ChipError::Refused { .. }) => return Ok(()),
+            Err(ChipError::Refused { code, .. }) if super::outlook(code) == Outlook::Final => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let mut r = Reader::new(&list);
         let count = r.u16().map_err(short(ord::GET_CAPABILITY))?;
-        for _ in 0..count {
-            let handle = r.u32().map_err(short(ord::GET_CAPABILITY))?;
-            self.flush(handle, resource).await?;
-        }
-        Ok(())
+        (0..count).map(|_| r.u32().map_err(short(ord::GET_CAPABILITY))).collect()
     }
 }
 

@@ -4,83 +4,30 @@
 //! commands in part 3, authorization in part 1. Every answer of the chip is taken as hostile: lengths are checked before
 //! use, and where a session protects an answer its HMAC is verified.
 
-mod codes;
+pub(crate) mod codes;
+mod counter;
+mod identity;
 mod info;
+mod nv;
 mod ownership;
+mod pcr;
+mod root;
 mod seal;
 mod session;
 
+pub use crate::hardware::ChipError;
 pub use codes::{code_name, refusals};
 pub use info::ChipInfo;
+pub(crate) use root::Ownership;
 pub use seal::{MAX_BLOB, SealedBlob, StorageKey};
 
+use crate::hardware::Outlook;
 use alloc::vec::Vec;
 use codes::ord;
-use core::fmt;
 use core::time::Duration;
 use frontback::looper::Timer;
 use tpm_wire::{HEADER_SIZE, Reader, ResponseHeader, Transport, TransportError, Truncated, Writer, v12};
 use zeroize::Zeroizing;
-
-/// Why the chip did not do as asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ChipError {
-    /// No answer came.
-    Transport(TransportError),
-    /// The chip answered an error code (part 2, section 16).
-    Refused {
-        /// The command.
-        ordinal: u32,
-        /// The return code.
-        code: u32,
-    },
-    /// The answer is not what the specification lays down for this command.
-    Malformed {
-        /// The command.
-        ordinal: u32,
-    },
-    /// The answer's HMAC is wrong: it does not come from a chip that knows the secret.
-    NotAuthentic {
-        /// The command.
-        ordinal: u32,
-    },
-    /// The chip speaks TPM 2.0.
-    Tpm20,
-}
-
-impl fmt::Display for ChipError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Transport(error) => write!(f, "the TPM chip: {error}"),
-            Self::Refused { ordinal, code } => {
-                write!(f, "the TPM chip answered {} to {}", code_name(*code), codes::ordinal_name(*ordinal))?;
-                match *code {
-                    codes::DEACTIVATED | codes::DISABLED => {
-                        f.write_str(": the chip is switched off, enable and activate it in the firmware's set-up")
-                    }
-                    _ => write!(f, " (code {code:#x})"),
-                }
-            }
-            Self::Malformed { ordinal } => {
-                write!(f, "the TPM chip's answer to {} is malformed", codes::ordinal_name(*ordinal))
-            }
-            Self::NotAuthentic { ordinal } => {
-                write!(f, "the TPM chip's answer to {} is not authentic", codes::ordinal_name(*ordinal))
-            }
-            Self::Tpm20 => f.write_str(
-                "this is a TPM 2.0 chip; the manager supports TPM 1.2 chips so far, TPM 2.0 comes in a later version",
-            ),
-        }
-    }
-}
-
-impl core::error::Error for ChipError {}
-
-impl From<TransportError> for ChipError {
-    fn from(error: TransportError) -> Self {
-        Self::Transport(error)
-    }
-}
 
 /// How long the manager waits before it repeats a command that the chip was too busy for.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -166,6 +113,18 @@ impl<'a, T: Transport> Chip<'a, T> {
             Ok(_) | Err(ChipError::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What a refusal says about the chip: one that is not started, or has lost or has no room for sessions and keys, was reset or
+/// used by somebody else.
+#[must_use]
+pub const fn outlook(code: u32) -> Outlook {
+    match code {
+        codes::INVALID_POSTINIT | codes::INVALID_AUTHHANDLE | codes::INVALID_KEYHANDLE | codes::RESOURCES => {
+            Outlook::Reset
+        }
+        _ => Outlook::Final,
     }
 }
 

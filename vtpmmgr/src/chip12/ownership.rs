@@ -21,6 +21,11 @@ const KEY_BITS: u32 = 2048;
 /// The public exponent where a structure leaves it empty.
 const DEFAULT_EXPONENT: u32 = 65537;
 
+/// The version in a TPM_KEY.
+const VERSION_1_1: [u8; 4] = [1, 1, 0, 0];
+/// `TPM_AUTH_ALWAYS`.
+const AUTH_ALWAYS: u8 = 1;
+
 /// TPM_KEY_PARMS of a 2048-bit OAEP key with two primes and the default exponent (part 2, sections 10.1 and 10.1.1).
 fn key_parms(w: &mut Writer<'_>) {
     w.u32(ALG_RSA).u16(ES_OAEP).u16(SS_NONE).u32(12).u32(KEY_BITS).u32(2).u32(0);
@@ -28,13 +33,26 @@ fn key_parms(w: &mut Writer<'_>) {
 
 /// TPM_KEY of a storage key that is to be made: not migratable, secret always needed, no PCRs (part 2, section 10.2).
 pub(super) fn storage_key_template() -> Vec<u8> {
-    const VERSION_1_1: [u8; 4] = [1, 1, 0, 0];
     const STORAGE: u16 = 0x0011;
-    const AUTH_ALWAYS: u8 = 1;
     let mut key = Vec::new();
     let mut w = Writer::new(&mut key);
     w.bytes(&VERSION_1_1).u16(STORAGE).u32(0).u8(AUTH_ALWAYS);
     key_parms(&mut w);
+    // No PCR information, no public key yet, no private key yet.
+    w.u32(0).u32(0).u32(0);
+    key
+}
+
+/// TPM_KEY of an identity key that is to be made: for signatures with SHA-1 and PKCS #1 v1.5, not migratable, secret always
+/// needed, no PCRs (part 3, section 15.1).
+pub(super) fn identity_key_template() -> Vec<u8> {
+    const IDENTITY: u16 = 0x0012;
+    const ES_NONE: u16 = 1;
+    const SS_SHA1: u16 = 2;
+    let mut key = Vec::new();
+    let mut w = Writer::new(&mut key);
+    w.bytes(&VERSION_1_1).u16(IDENTITY).u32(0).u8(AUTH_ALWAYS);
+    w.u32(ALG_RSA).u16(ES_NONE).u16(SS_SHA1).u32(12).u32(KEY_BITS).u32(2).u32(0);
     // No PCR information, no public key yet, no private key yet.
     w.u32(0).u32(0).u32(0);
     key
@@ -71,6 +89,13 @@ impl<T: Transport> Chip<'_, T> {
 
     /// The public endorsement key (part 3, section 14.4), with the checksum that ties it to this request verified.
     async fn read_pubek(&self, rng: &mut Drbg) -> Result<RsaPublic, ChipError> {
+        let encoded = self.pubek(rng).await?;
+        let (modulus, exponent) = rsa_pubkey(&encoded).map_err(short(ord::READ_PUBEK))?;
+        RsaPublic::new(modulus, exponent).map_err(|_| ChipError::Malformed { ordinal: ord::READ_PUBEK })
+    }
+
+    /// The same as the chip gives it: a TPM_PUBKEY.
+    pub(super) async fn pubek(&self, rng: &mut Drbg) -> Result<Vec<u8>, ChipError> {
         let nonce: [u8; 20] = rng.bytes();
         let out = self.call(ord::READ_PUBEK, &nonce).await?;
         let malformed = ChipError::Malformed { ordinal: ord::READ_PUBEK };
@@ -78,13 +103,12 @@ impl<T: Transport> Chip<'_, T> {
         if !ct_eq(&sha1(&[pubkey, &nonce]), checksum) {
             return Err(ChipError::NotAuthentic { ordinal: ord::READ_PUBEK });
         }
-        let (modulus, exponent) = rsa_pubkey(pubkey).map_err(short(ord::READ_PUBEK))?;
-        RsaPublic::new(modulus, exponent).map_err(|_| malformed)
+        Ok(pubkey.to_vec())
     }
 }
 
 /// Modulus and exponent of a TPM_PUBKEY (part 2, section 10.5) that holds a 2048-bit RSA key.
-fn rsa_pubkey(bytes: &[u8]) -> Result<(&[u8], u32), Truncated> {
+pub(super) fn rsa_pubkey(bytes: &[u8]) -> Result<(&[u8], u32), Truncated> {
     let mut r = Reader::new(bytes);
     let algorithm = r.u32()?;
     r.bytes(2 + 2)?;

@@ -19,6 +19,8 @@ pub enum Entity {
     Key(u32),
     /// The storage root key.
     Srk,
+    /// The owner.
+    Owner,
 }
 
 /// A session, good for one command.
@@ -74,6 +76,7 @@ impl<T: Transport> Chip<'_, T> {
         let (kind, value) = match entity {
             Entity::Key(handle) => (0x0001, handle),
             Entity::Srk => (0x0004, super::codes::KH_SRK),
+            Entity::Owner => (0x0002, super::codes::KH_OWNER),
         };
         let nonce_odd_osap: [u8; 20] = rng.bytes();
         let mut params = Vec::new();

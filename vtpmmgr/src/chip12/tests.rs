@@ -34,8 +34,8 @@ async fn story(chip: &Chip<'_, FakeChip>, rng: &mut Drbg) -> Result<(), ChipErro
     let key = chip.create_storage_key(&SRK_WELL_KNOWN, rng).await?;
     let handle = chip.load(&SRK_WELL_KNOWN, &key, rng).await?;
     let result = async {
-        let sealed = chip.seal(handle, &key, 0, &[0x5a; 32], rng).await?;
-        chip.unseal(handle, &key, &sealed, rng).await
+        let sealed = chip.seal_at(handle, &key, 0, &[0x5a; 32], rng).await?;
+        chip.unseal_at(handle, &key, &sealed, rng).await
     };
     let result = result.await;
     chip.unload(handle).await?;
@@ -217,13 +217,13 @@ fn wrong_secrets_wrong_locality_and_another_chips_blobs_are_refused() {
         assert_eq!(chip.load(&wrong, &key, &mut rng).await.err(), refused(ord::LOAD_KEY2, 1));
         assert_eq!(stranger.load(&SRK_WELL_KNOWN, &key, &mut rng).await.err(), refused(ord::LOAD_KEY2, 33));
         let handle = chip.load(&SRK_WELL_KNOWN, &key, &mut rng).await.unwrap();
-        let sealed = chip.seal(handle, &key, 2, &[7; 32], &mut rng).await.unwrap();
+        let sealed = chip.seal_at(handle, &key, 2, &[7; 32], &mut rng).await.unwrap();
         let unauthorized = SealedBlob { auth: wrong, blob: sealed.blob.clone() };
-        assert_eq!(chip.unseal(handle, &key, &unauthorized, &mut rng).await.err(), refused(ord::UNSEAL, 29));
+        assert_eq!(chip.unseal_at(handle, &key, &unauthorized, &mut rng).await.err(), refused(ord::UNSEAL, 29));
         fake.set_locality(0);
-        assert_eq!(chip.unseal(handle, &key, &sealed, &mut rng).await.err(), refused(ord::UNSEAL, 61));
+        assert_eq!(chip.unseal_at(handle, &key, &sealed, &mut rng).await.err(), refused(ord::UNSEAL, 61));
         fake.set_locality(2);
-        assert!(chip.unseal(handle, &key, &sealed, &mut rng).await.is_ok_and(|secret| *secret == [7; 32]));
+        assert!(chip.unseal_at(handle, &key, &sealed, &mut rng).await.is_ok_and(|secret| *secret == [7; 32]));
     });
 }
 
