@@ -163,8 +163,9 @@ impl NewGroup {
     }
 }
 
-/// The answer to GROUP_REGISTER: half of a key exchange, recovery blob, and a quote over SHA-1 of (0 as 32 bits ‖ SHA-1 of `REGR` ‖ the
-/// agent's half ‖ this half ‖ blob), see [`super::external_data_preimage`].
+/// The answer to GROUP_REGISTER: half of a key exchange, recovery blob, and a quote with the external data SHA-1 of `REGR` ‖ the
+/// agent's half ‖ this half ‖ blob. (So the C stack documents it; its program hashes flags and that hash once more, and a vTPM
+/// could have had the same signed by GET_QUOTE.)
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Registration {
     /// The manager's half.

@@ -4,10 +4,14 @@ use super::{Refused, code, end, read_selection, write_selection};
 use crate::cursor::{Reader, Writer};
 use alloc::vec::Vec;
 
-/// The most platform configurations of one list (the C stack's `NR_SEALS_PER_GROUP`).
-pub const MAX_CONDITIONS: usize = 5;
-/// The most kernel hashes of one list (the C stack's `NR_KERNS_PER_GROUP`).
-pub const MAX_KERNELS: usize = 16;
+/// The most platform configurations of a list of our form.
+pub const MAX_CONDITIONS: usize = 8;
+/// The most kernel hashes of a list of our form.
+pub const MAX_KERNELS: usize = 64;
+/// The most platform configurations of a list of the C stack's form (`NR_SEALS_PER_GROUP`).
+pub const LEGACY_CONDITIONS: usize = 5;
+/// The most kernel hashes of a list of the C stack's form (`NR_KERNS_PER_GROUP`).
+pub const LEGACY_KERNELS: usize = 16;
 
 /// The C stack's `TPM_MGR_CFG_LIST`, with the PCR selections that go with its composites.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -48,8 +52,8 @@ impl LegacyList {
     pub fn parse(bytes: &[u8]) -> Result<Self, Refused> {
         let mut from = Reader::new(bytes);
         let sequence = from.u64()?;
-        let composites = digests(&mut from, MAX_CONDITIONS)?;
-        let kernels = digests(&mut from, MAX_KERNELS)?;
+        let composites = digests(&mut from, LEGACY_CONDITIONS)?;
+        let kernels = digests(&mut from, LEGACY_KERNELS)?;
         let mut conditions = Vec::with_capacity(composites.len());
         for composite in composites {
             conditions.push((read_selection(&mut from)?, composite));

@@ -56,7 +56,8 @@ pub enum Management {
         /// The group's index.
         index: u32,
     },
-    /// Prove that an update has come: a quote over SHA-1 of `SHOW` ‖ nonce. Answer: [`Evidence`] without hashes.
+    /// Prove that an update has come. Answer: [`Evidence`] with the two hashes of [`GROUP_QUOTE_FLAGS`], signed as
+    /// [`group_quote_preimage`] says.
     GroupQuote {
         /// The group's index.
         index: u32,

@@ -13,9 +13,11 @@ pub use answers::{
     ChipPcrs, Condition, GroupKeys, GroupShow, GroupSummary, NewGroup, Registration, RollbackMode, Status, VtpmEntry,
     VtpmPage, VtpmShow, group_flags, status_flags, vtpm_flags,
 };
-pub use lists::{ConfigList, LegacyList, MAX_CONDITIONS, MAX_KERNELS, PcrValues};
+pub use lists::{ConfigList, LEGACY_CONDITIONS, LEGACY_KERNELS, LegacyList, MAX_CONDITIONS, MAX_KERNELS, PcrValues};
 pub use management::Management;
-pub use quote::{Evidence, QUOTE_FLAGS, QuoteRequest, external_data_preimage, quote_flags};
+pub use quote::{
+    Evidence, GROUP_QUOTE_FLAGS, QUOTE_FLAGS, QuoteRequest, external_data_preimage, group_quote_preimage, quote_flags,
+};
 pub use saa::SaaKey;
 
 use crate::cursor::{Reader, Truncated, Writer};

@@ -21,6 +21,9 @@ pub mod quote_flags {
 pub const QUOTE_FLAGS: u32 =
     quote_flags::UUID | quote_flags::MEASUREMENT | quote_flags::GROUP_INFO | quote_flags::GROUP_PUBKEY;
 
+/// What the hashes in the answer to GROUP_QUOTE are: SHA-1 of the *group's* UUID, and the group info.
+pub const GROUP_QUOTE_FLAGS: u32 = quote_flags::UUID | quote_flags::GROUP_INFO;
+
 /// GET_QUOTE: 20 bytes of data, PCR selection (16-bit length, bitmap), 32 bits of flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuoteRequest {
@@ -61,6 +64,18 @@ pub fn external_data_preimage(flags: u32, data: &[u8; 20], hashes: &[[u8; 20]]) 
     let mut bytes = Vec::new();
     let mut out = Writer::new(&mut bytes);
     out.u32(flags).bytes(data);
+    hashes.iter().for_each(|hash| {
+        out.bytes(hash);
+    });
+    bytes
+}
+
+/// What SHA-1 makes the external data of a GROUP_QUOTE of: `SHOW` ‖ nonce ‖ the two hashes of [`GROUP_QUOTE_FLAGS`]. No quote for a vTPM
+/// begins with these letters, as flags they do not exist.
+pub fn group_quote_preimage(nonce: &[u8; 20], hashes: &[[u8; 20]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut out = Writer::new(&mut bytes);
+    out.bytes(b"SHOW").bytes(nonce);
     hashes.iter().for_each(|hash| {
         out.bytes(hash);
     });

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 /// A public key. The exponent of an RSA key is 65537, as in the C stack.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SaaKey {
-    /// Modulus of 256 to 512 bytes (2048 to 4096 bits), big-endian, the top byte not zero.
+    /// Modulus of 256 or 384 bytes (2048 or 3072 bits), big-endian, the top byte not zero.
     Rsa(Vec<u8>),
     /// NIST P-256: the coordinates X ‖ Y.
     EcdsaP256([u8; 64]),
@@ -27,7 +27,7 @@ impl SaaKey {
 
     /// An RSA key, if its modulus has a size that is taken.
     pub fn rsa(modulus: &[u8]) -> Option<Self> {
-        let sound = (256..=512).contains(&modulus.len())
+        let sound = [256, 384].contains(&modulus.len())
             && modulus.first().is_some_and(|top| *top != 0)
             && modulus.last().is_some_and(|low| low % 2 == 1);
         sound.then(|| Self::Rsa(modulus.to_vec()))

@@ -102,9 +102,9 @@ fn lists_with_too_much_in_them_are_a_size_error() {
             LegacyList { sequence: 1, conditions: vec![(1, [0; 20]); conditions], kernels: vec![[0; 20]; kernels] };
         LegacyList::parse(&list.to_bytes()).err()
     };
-    assert_eq!(refusal(MAX_CONDITIONS, MAX_KERNELS), None);
-    assert_eq!(refusal(MAX_CONDITIONS + 1, 0), Some(Refused(code::SIZE)));
-    assert_eq!(refusal(0, MAX_KERNELS + 1), Some(Refused(code::SIZE)));
+    assert_eq!(refusal(LEGACY_CONDITIONS, LEGACY_KERNELS), None);
+    assert_eq!(refusal(LEGACY_CONDITIONS + 1, 0), Some(Refused(code::SIZE)));
+    assert_eq!(refusal(0, LEGACY_KERNELS + 1), Some(Refused(code::SIZE)));
     // A count that the packet does not hold, and one whose size overflows.
     for n in [6u32, 0x0ccc_cccd, u32::MAX] {
         let bytes = [&[0; 8][..], &n.to_be_bytes(), &[0; 100]].concat();
@@ -150,12 +150,12 @@ fn selections_of_pcrs() {
 
 #[test]
 fn approval_keys() {
-    for key in [None, SaaKey::rsa(&[0x91; 256]), SaaKey::rsa(&[0x91; 512]), Some(SaaKey::EcdsaP256([1; 64]))] {
+    for key in [None, SaaKey::rsa(&[0x91; 256]), SaaKey::rsa(&[0x91; 384]), Some(SaaKey::EcdsaP256([1; 64]))] {
         let mut bytes = Vec::new();
         SaaKey::write(key.as_ref(), &mut bytes);
         assert_eq!(SaaKey::read(&mut Reader::new(&bytes)), Some(key));
     }
-    for bad in [vec![1; 255], vec![1; 513], [vec![0], vec![1; 255]].concat(), vec![2; 256]] {
+    for bad in [vec![1; 255], vec![1; 385], vec![1; 512], [vec![0], vec![1; 255]].concat(), vec![2; 256]] {
         assert_eq!(SaaKey::rsa(&bad), None, "too short, too long, a leading zero, an even number");
     }
     for bad in [&[0, 0, 0, 1, 0][..], &[0, 0x18, 0, 1, 0], &[0, 2, 0, 0], &[0, 1, 0, 0], &[0]] {
