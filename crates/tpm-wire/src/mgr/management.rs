@@ -184,16 +184,14 @@ pub enum Management {
     },
     /// The chip's endorsement key: length (32 bits) and bytes, a TPM 1.2's modulus or a 2.0's `TPMT_PUBLIC`.
     ReadPubek,
-    /// Define a space in the chip.
+    /// Define a space in a TPM 1.2 chip.
     NvDefineSpace {
-        /// The chip's index of it.
-        index: u32,
-        /// Bytes.
-        size: u32,
-        /// The chip's attributes of it: `TPM_NV_ATTRIBUTES.attributes` or `TPMA_NV`.
-        attributes: u32,
+        /// `TPM_NV_DATA_PUBLIC`.
+        public: Vec<u8>,
+        /// The space's secret.
+        auth: Zeroizing<[u8; 20]>,
     },
-    /// Write to it.
+    /// Write to it, as the chip's owner.
     NvWrite {
         /// The chip's index of it.
         index: u32,
@@ -202,7 +200,7 @@ pub enum Management {
         /// What.
         data: Vec<u8>,
     },
-    /// Read from it. Answer: length (32 bits) and bytes.
+    /// Read from it, as the chip's owner. Answer: length (32 bits) and bytes.
     NvRead {
         /// The chip's index of it.
         index: u32,
@@ -285,7 +283,7 @@ impl Management {
             }
             ORD_READ_PUBEK => Self::ReadPubek,
             ORD_NV_DEFINE_SPACE => {
-                Self::NvDefineSpace { index: from.u32()?, size: from.u32()?, attributes: from.u32()? }
+                Self::NvDefineSpace { public: from.sized32()?.to_vec(), auth: Zeroizing::new(from.array()?) }
             }
             ORD_NV_WRITE => Self::NvWrite { index: from.u32()?, offset: from.u32()?, data: from.sized32()?.to_vec() },
             ORD_NV_READ => Self::NvRead { index: from.u32()?, offset: from.u32()?, size: from.u32()? },
@@ -401,8 +399,8 @@ impl Management {
             Self::ActivateIdentity { key, blob } => {
                 out.sized32(key).sized32(blob);
             }
-            Self::NvDefineSpace { index, size, attributes } => {
-                out.u32(*index).u32(*size).u32(*attributes);
+            Self::NvDefineSpace { public, auth } => {
+                out.sized32(public).bytes(&auth[..]);
             }
             Self::NvWrite { index, offset, data } => {
                 out.u32(*index).u32(*offset).sized32(data);

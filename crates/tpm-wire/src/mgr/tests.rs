@@ -48,7 +48,7 @@ fn every_command() -> Vec<Management> {
         Management::MakeIdentity { label },
         Management::ActivateIdentity { key: vec![1; 9], blob: vec![] },
         Management::ReadPubek,
-        Management::NvDefineSpace { index: 1, size: 2, attributes: 3 },
+        Management::NvDefineSpace { public: vec![1; 70], auth: Zeroizing::new([2; 20]) },
         Management::NvWrite { index: 1, offset: 2, data: vec![1; 9] },
         Management::NvRead { index: 1, offset: 2, size: 3 },
     ]
