@@ -23,6 +23,8 @@ pub enum VaultError {
         /// Whom it belongs to.
         found: Owner,
     },
+    /// The right owner's vault, but laid out for other software: a journal where slots are expected, or the other way round.
+    OtherLayout,
     /// The key is not this vault's key.
     WrongKey,
     /// The creation of this vault was cut off; nothing in it was ever acknowledged.
@@ -87,6 +89,7 @@ impl fmt::Display for VaultError {
                 write!(f, "the vault has format {found}, which is newer than this software knows (1): use the newer software")
             }
             Self::OtherOwner { found } => write!(f, "the vault belongs to {found}: attach the right disk"),
+            Self::OtherLayout => f.write_str("the vault is laid out for another program: attach the right disk"),
             Self::WrongKey => f.write_str(
                 "the vault was made with another key: disk and manager do not belong together, attach the disk that this manager knows",
             ),

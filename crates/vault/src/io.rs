@@ -1,7 +1,7 @@
 //! Reading: what a disk holds, before any of it is believed.
 
 use crate::slot::SlotHeader;
-use crate::superblock::{COPIES, Copy, SLOTS, SLOTS_START, Stage, Superblock, slot_sectors_for};
+use crate::superblock::{COPIES, Copy, Layout, SLOTS, SLOTS_START, Stage, Superblock, slot_sectors_for};
 use crate::{Generation, MIN_DISK, VaultError};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -42,10 +42,11 @@ impl Found {
     }
 }
 
-/// Finds out what is on the disk. Fails if there is a vault that nobody can use.
-pub async fn survey<B: BlockDevice>(disk: &B) -> Result<Survey, VaultError> {
+/// Finds out what is on the disk; `layout` says how much of it has to be zeros to count as blank. Fails if there is a vault
+/// that nobody can use.
+pub async fn survey<B: BlockDevice>(disk: &B, layout: Layout) -> Result<Survey, VaultError> {
     // Also the check that both copies lie on the disk.
-    let slot_sectors = slot_sectors_for(disk.sectors())?;
+    let slot_sectors = slot_sectors_for(layout, disk.sectors())?;
     let mut copies = [Copy::Other; 2];
     for (copy, sector) in copies.iter_mut().zip(COPIES) {
         *copy = Superblock::parse(&read_sector(disk, sector).await?);
@@ -160,7 +161,7 @@ pub async fn slot_bytes<B: BlockDevice>(
     Ok(bytes)
 }
 
-async fn read_sector<B: BlockDevice>(disk: &B, sector: u64) -> Result<[u8; SECTOR_SIZE], VaultError> {
+pub async fn read_sector<B: BlockDevice>(disk: &B, sector: u64) -> Result<[u8; SECTOR_SIZE], VaultError> {
     let mut bytes = [0; SECTOR_SIZE];
     disk.read(sector, &mut bytes).await?;
     Ok(bytes)

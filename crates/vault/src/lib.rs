@@ -5,6 +5,9 @@
 //! the old generation or the new one. Whatever can't be opened is refused with a [`VaultError`] that says why, and a refused
 //! disk is never written to. What the state means is its owner's business.
 //!
+//! A [`Journal`] keeps the same in another form, for an owner whose state is large and changes a little at a time: a checkpoint
+//! of the whole, and after it one entry for each change.
+//!
 //! The layout on disk and the reasons for it are in `docs/formats/vault.md`.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -15,12 +18,14 @@ mod error;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
 mod io;
+mod journal;
 mod slot;
 mod superblock;
 mod types;
 mod vault;
 
 pub use error::VaultError;
+pub use journal::{ENTRY_OVERHEAD, Journal, MAX_ENTRY, MAX_JOURNAL_LABEL, PART, probe_journal};
 pub use types::{Content, Expect, Generation, Header, Kind, Over, Owner, VaultKey};
 pub use vault::{Vault, probe};
 

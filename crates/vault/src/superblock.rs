@@ -19,9 +19,45 @@ pub const SLOTS: u32 = 2;
 /// A slot is a multiple of this many sectors, so that slots do not share a physical sector of 4 KiB.
 const ALIGN: u32 = 8;
 /// The largest slot in sectors: 1 MiB.
-pub const MAX_SLOT_SECTORS: u32 = 2048;
+const MAX_SLOT_SECTORS: u32 = 2048;
+/// The largest area of a journal in sectors: 16 MiB.
+const MAX_AREA_SECTORS: u32 = 32_768;
 /// The smallest slot in sectors: what the smallest disk has.
 const MIN_SLOT_SECTORS: u32 = ((MIN_DISK / SECTOR_SIZE as u64 - SLOTS_START) / SLOTS as u64) as u32;
+
+/// What lies in the two halves of a vault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// Slots: each holds one whole state.
+    Slots,
+    /// Areas of a journal: a checkpoint and what came after it.
+    Journal,
+}
+
+impl Layout {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Slots => 0,
+            Self::Journal => 1,
+        }
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Slots),
+            1 => Some(Self::Journal),
+            _ => None,
+        }
+    }
+
+    /// The largest half, in sectors.
+    const fn max_sectors(self) -> u32 {
+        match self {
+            Self::Slots => MAX_SLOT_SECTORS,
+            Self::Journal => MAX_AREA_SECTORS,
+        }
+    }
+}
 
 /// How far creation has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +76,8 @@ struct Raw {
     format: U32,
     kind: u8,
     stage: u8,
-    reserved: [u8; 2],
+    layout: u8,
+    reserved: u8,
     uuid: [u8; 16],
     vault_id: [u8; 16],
     key_check: [u8; 16],
@@ -56,6 +93,7 @@ const _: () = assert!(size_of::<Raw>() == 112);
 pub struct Superblock {
     pub owner: Owner,
     pub stage: Stage,
+    pub layout: Layout,
     pub slot_sectors: u32,
     vault_id: [u8; 16],
     key_check: [u8; 16],
@@ -75,11 +113,17 @@ pub enum Copy {
 
 impl Superblock {
     /// One for a new vault on a disk of `sectors`.
-    pub fn new(owner: Owner, key: &VaultKey, sectors: u64, rng: &mut impl CryptoRng) -> Result<Self, VaultError> {
-        let slot_sectors = slot_sectors_for(sectors)?;
+    pub fn new(
+        owner: Owner,
+        key: &VaultKey,
+        layout: Layout,
+        sectors: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, VaultError> {
+        let slot_sectors = slot_sectors_for(layout, sectors)?;
         let mut vault_id = [0; 16];
         rng.fill_bytes(&mut vault_id);
-        Ok(Self { owner, stage: Stage::Creating, slot_sectors, vault_id, key_check: key_check(key, &vault_id) })
+        Ok(Self { owner, stage: Stage::Creating, layout, slot_sectors, vault_id, key_check: key_check(key, &vault_id) })
     }
 
     /// Reads one copy.
@@ -143,7 +187,8 @@ impl Superblock {
             format: FORMAT.into(),
             kind: self.owner.kind.code(),
             stage,
-            reserved: [0; 2],
+            layout: self.layout.code(),
+            reserved: 0,
             uuid: self.owner.uuid,
             vault_id: self.vault_id,
             key_check: self.key_check,
@@ -170,26 +215,28 @@ impl Raw {
             2 => Stage::Complete,
             _ => return None,
         };
+        let layout = Layout::from_code(self.layout)?;
         let slot_sectors = self.slot_sectors.get();
         let sound = self.checksum == self.sum()
             && self.format.get() == FORMAT
-            && self.reserved == [0; 2]
+            && self.reserved == 0
             && self.slots.get() == SLOTS
-            && (MIN_SLOT_SECTORS..=MAX_SLOT_SECTORS).contains(&slot_sectors)
+            && (MIN_SLOT_SECTORS..=layout.max_sectors()).contains(&slot_sectors)
             && slot_sectors.is_multiple_of(ALIGN);
         let owner = Owner { kind: Kind::from_code(self.kind)?, uuid: self.uuid };
-        sound.then_some(Superblock { owner, stage, slot_sectors, vault_id: self.vault_id, key_check: self.key_check })
+        let (vault_id, key_check) = (self.vault_id, self.key_check);
+        sound.then_some(Superblock { owner, stage, layout, slot_sectors, vault_id, key_check })
     }
 }
 
-/// The largest slots that fit a disk of `sectors`.
-pub fn slot_sectors_for(sectors: u64) -> Result<u32, VaultError> {
+/// The largest slots or areas that fit a disk of `sectors`.
+pub fn slot_sectors_for(layout: Layout, sectors: u64) -> Result<u32, VaultError> {
     let found = sectors.saturating_mul(SECTOR_SIZE as u64);
     if found < MIN_DISK {
         return Err(VaultError::TooSmall { found, needed: MIN_DISK });
     }
     let each = (sectors - SLOTS_START) / u64::from(SLOTS);
-    let each = u32::try_from(each).unwrap_or(u32::MAX).min(MAX_SLOT_SECTORS);
+    let each = u32::try_from(each).unwrap_or(u32::MAX).min(layout.max_sectors());
     Ok(each - each % ALIGN)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::io::{Found, SlotStart, Survey, slot_bytes, slot_starts, survey};
 use crate::slot::{OVERHEAD, build};
-use crate::superblock::{COPIES, Copy, FORMAT, Stage, Superblock};
+use crate::superblock::{COPIES, Copy, FORMAT, Layout, Stage, Superblock};
 use crate::{Content, Expect, Generation, Header, MAX_LABEL, Over, Owner, VaultError, VaultKey};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -44,15 +44,31 @@ enum Slot {
     Authentic(Opened),
 }
 
-/// Finds out what is on `disk`, without a key and without writing.
+/// Finds out what is on `disk`, without a key and without writing. For whoever keeps a [`Vault`];
+/// [`crate::probe_journal`] is the same for a [`crate::Journal`].
 pub async fn probe<B: BlockDevice>(disk: &B) -> Result<Content, VaultError> {
-    let found = match survey(disk).await? {
+    probe_as(disk, Layout::Slots).await
+}
+
+/// As [`probe`], with the `layout` that a blank disk is wanted for.
+pub async fn probe_as<B: BlockDevice>(disk: &B, layout: Layout) -> Result<Content, VaultError> {
+    let found = match survey(disk, layout).await? {
         Survey::Blank => return Ok(Content::Blank),
         Survey::Foreign => return Ok(Content::Foreign),
         Survey::Vault(found) => found,
     };
     let superblock = found.current;
-    let starts = slot_starts(disk, &superblock).await?;
+    let label = match superblock.layout {
+        Layout::Slots => slots_label(disk, &superblock).await?,
+        Layout::Journal => crate::journal::newest_label(disk, &superblock).await?,
+    };
+    let unfinished = superblock.stage == Stage::Creating;
+    Ok(Content::Vault(Header { format: FORMAT, owner: superblock.owner, unfinished, label }))
+}
+
+/// The label of the newest whole generation.
+async fn slots_label<B: BlockDevice>(disk: &B, superblock: &Superblock) -> Result<Vec<u8>, VaultError> {
+    let starts = slot_starts(disk, superblock).await?;
     let mut newest: Option<(u64, Vec<u8>)> = None;
     for (index, start) in starts.iter().enumerate() {
         let Some(header) = &start.header else { continue };
@@ -60,14 +76,12 @@ pub async fn probe<B: BlockDevice>(disk: &B) -> Result<Content, VaultError> {
         if newest.as_ref().is_some_and(|(newest, _)| *newest >= sequence) {
             continue;
         }
-        let bytes = slot_bytes(disk, &superblock, index, start, header).await?;
-        if let Some(whole) = header.whole(&superblock, &bytes) {
+        let bytes = slot_bytes(disk, superblock, index, start, header).await?;
+        if let Some(whole) = header.whole(superblock, &bytes) {
             newest = Some((sequence, whole.label().to_vec()));
         }
     }
-    let label = newest.map(|(_, label)| label).unwrap_or_default();
-    let unfinished = superblock.stage == Stage::Creating;
-    Ok(Content::Vault(Header { format: FORMAT, owner: superblock.owner, unfinished, label }))
+    Ok(newest.map(|(_, label)| label).unwrap_or_default())
 }
 
 impl<B: BlockDevice> Vault<B> {
@@ -88,9 +102,9 @@ impl<B: BlockDevice> Vault<B> {
         over: Over,
         rng: &mut impl CryptoRng,
     ) -> Result<(Self, Generation), VaultError> {
-        let mut superblock = Superblock::new(owner, key, disk.sectors(), rng)?;
+        let mut superblock = Superblock::new(owner, key, Layout::Slots, disk.sectors(), rng)?;
         check_sizes(&superblock, label, state)?;
-        match survey(&disk).await? {
+        match survey(&disk, Layout::Slots).await? {
             Survey::Blank => {}
             Survey::Foreign => return Err(VaultError::Foreign),
             Survey::Vault(found) => may_replace(&disk, &found, owner, key, over).await?,
@@ -128,7 +142,7 @@ impl<B: BlockDevice> Vault<B> {
         key: &VaultKey,
         expect: Expect,
     ) -> Result<(Self, Zeroizing<Vec<u8>>), VaultError> {
-        let found = match survey(&disk).await? {
+        let found = match survey(&disk, Layout::Slots).await? {
             Survey::Blank => return Err(VaultError::Blank),
             Survey::Foreign => return Err(VaultError::Foreign),
             Survey::Vault(found) => found,
@@ -136,6 +150,9 @@ impl<B: BlockDevice> Vault<B> {
         let superblock = found.current;
         if superblock.owner != owner {
             return Err(VaultError::OtherOwner { found: superblock.owner });
+        }
+        if superblock.layout != Layout::Slots {
+            return Err(VaultError::OtherLayout);
         }
         if superblock.stage == Stage::Creating {
             return Err(match expect {
@@ -254,7 +271,7 @@ fn check_sizes(superblock: &Superblock, label: &[u8], state: &[u8]) -> Result<()
 }
 
 /// Refuses unless `over` allows a new vault in place of the one found.
-async fn may_replace<B: BlockDevice>(
+pub async fn may_replace<B: BlockDevice>(
     disk: &B,
     found: &Found,
     owner: Owner,
@@ -274,6 +291,9 @@ async fn may_replace<B: BlockDevice>(
         if !copy.has_key(key) {
             return Err(VaultError::WrongKey);
         }
+        if copy.layout != Layout::Slots {
+            return Err(VaultError::Exists);
+        }
         // Complete on disk, but the owner never heard of it: then it holds its first generation and nothing else.
         let [first, second] = slot_starts(disk, &copy).await?;
         let untouched = first.header.is_some_and(|header| header.claims().sequence == 1) && second.is_empty();
@@ -285,7 +305,7 @@ async fn may_replace<B: BlockDevice>(
 }
 
 /// Writes both copies, one after the other, so that one of them is whole at any time.
-async fn write_superblocks<B: BlockDevice>(disk: &B, superblock: &Superblock) -> Result<(), DiskError> {
+pub async fn write_superblocks<B: BlockDevice>(disk: &B, superblock: &Superblock) -> Result<(), DiskError> {
     for sector in COPIES {
         disk.write(sector, &superblock.to_sector()).await?;
         disk.flush().await?;
@@ -295,7 +315,7 @@ async fn write_superblocks<B: BlockDevice>(disk: &B, superblock: &Superblock) ->
 
 /// Puts a copy of the superblock right that is broken or was left behind when creation ended. The vault is sound without it,
 /// so a failure is only reported.
-async fn heal<B: BlockDevice>(disk: &B, found: &Found) {
+pub async fn heal<B: BlockDevice>(disk: &B, found: &Found) {
     for (copy, sector) in found.copies.iter().zip(COPIES) {
         if matches!(copy, Copy::Newer(_)) || *copy == Copy::Good(found.current) {
             continue;
