@@ -31,6 +31,8 @@ pub struct Service<'a, T, L, B, G> {
     pub options: Options,
     /// Which start of the machine this is.
     pub boot: [u8; BOOT_ID_SIZE],
+    /// The same as guests are told it: no two vTPMs tell the same, so that it does not show who shares a machine.
+    pub start_id: [u8; BOOT_ID_SIZE],
     /// Time, and the request to stop.
     pub waits: &'a Waits<'a>,
     /// What changes fail with, until one succeeds: said once, as a guest can go on trying for ever.
@@ -176,7 +178,7 @@ impl<T: GuestTpm, L: Link, B: BlockDevice, G: Guests> Service<'_, T, L, B, G> {
         }
         let guests = self.guests;
         let cancelled = || guests.is_cancelled(front);
-        match self.waits.unless(cancelled, passthrough::answer(&command, self.store.manager())).await {
+        match self.waits.unless(cancelled, passthrough::answer(&command, self.store.manager(), &self.start_id)).await {
             Some(Some(response)) => return self.guests.respond(front, &response),
             Some(None) => {}
             None => return self.guests.abandon(front),

@@ -71,5 +71,6 @@ where
     let rng = randomness::gather(&mut entropy, &manager, waits).await?;
     let disk = waits.saying("the disk (disk= line of this domain)", disk).await.map_err(VaultError::Disk)?;
     let (tpm, store) = Opening { manager, disk, uuid, options, rng, waits }.open::<T>().await?;
-    Ok(Service { tpm, store, guests, options, boot, waits, failing: None })
+    let start_id = tpm_crypto::sha1(&[&boot, &uuid]);
+    Ok(Service { tpm, store, guests, options, boot, start_id, waits, failing: None })
 }

@@ -19,6 +19,7 @@ mod records;
 mod service;
 mod start;
 mod store;
+pub mod way;
 
 pub use frontback::tpmback::Fronts;
 pub use label::LabelError;
@@ -26,7 +27,7 @@ pub use messages::MALFORMED;
 pub use records::{MAX_VTPMS, StateError};
 pub use start::StartError;
 
-use args::Options;
+use args::{Driver, Options};
 use chip12::{Chip, ChipInfo};
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -59,9 +60,17 @@ pub async fn run<F: Fronts, B: BlockDevice, T: Transport>(
     };
     match start::open(options, disk, chip, cpu, on_chip).await {
         Ok(ready) => {
+            let behind = match options.driver {
+                Driver::Tis => Ok(None),
+                Driver::Front => way::start_of_machine(chip.transport()).await,
+            };
+            let boot_id = match behind {
+                Ok(id) => id.unwrap_or(ready.chip.boot_id),
+                Err(error) => return refuse(fronts, &StartError::Chip(error.into()), &stop).await,
+            };
             log::info!(target: "vtpmmgr", "{} vTPMs have a record on this disk", ready.store.count());
             log::info!(target: "vtpmmgr", "Waiting for commands from vTPM's:");
-            service::serve(fronts, ready.store, chip, &ready.chip.boot_id, stop).await;
+            service::serve(fronts, ready.store, chip, &boot_id, stop).await;
         }
         Err(error) => refuse(fronts, &error, &stop).await,
     }

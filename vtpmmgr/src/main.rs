@@ -11,10 +11,12 @@ use frontback::blkfront::{BlkFront, Disk, Status};
 use frontback::looper::{Driver, Timer, Turn, turn};
 use frontback::shutdown::{Request, ShutdownWatch};
 use frontback::tpmback::TpmBack;
+use frontback::tpmfront::TpmFront;
 use frontback::xenstore::Client;
 use tpm_tis::{ChipLink, LOCALITIES, LOCALITY_SIZE, Timeouts, TisBus};
-use vtpmmgr::args::{self, Irq};
+use vtpmmgr::args::{self, Irq, Options};
 use vtpmmgr::chip12::Chip;
+use vtpmmgr::way::{Either, FrontWay};
 use vtpmmgr::{MALFORMED, refuse, run};
 use xen_abi::{Clock, Instant};
 use xen_guest::{Guest, Mmio, Shutdown, set_log_level, shutdown};
@@ -30,13 +32,17 @@ fn main(guest: Guest) {
         log::error!(target: "vtpmmgr", "There is no Xen here; this image is a domain: start it with xl create");
         shutdown(Shutdown::Crash)
     };
-    let options = args::parse(&command_line);
-    let (iomem, locality) =
-        options.as_ref().map_or((args::DEFAULT_IOMEM, 0), |options| (options.iomem, options.locality));
-    if let Ok(options) = &options {
-        set_log_level(options.log_level);
-        if options.irq == Irq::Wanted {
+    let given = args::parse(&command_line);
+    let defaults = Options::default();
+    let options = given.as_ref().unwrap_or(&defaults);
+    set_log_level(options.log_level);
+    match (options.driver, options.irq) {
+        (_, Irq::Poll) => {}
+        (args::Driver::Tis, Irq::Wanted) => {
             log::info!(target: "vtpmmgr", "tpmirq=: a PVH domain gets no interrupt of the TPM; it is polled");
+        }
+        (args::Driver::Front, Irq::Wanted) => {
+            log::info!(target: "vtpmmgr", "tpmirq=: with tpmdriver=tpmfront there is no interrupt; the other domain signals");
         }
     }
     let mut xen = xen.with_store(Client::new);
@@ -44,20 +50,35 @@ fn main(guest: Guest) {
     let back = RefCell::new(TpmBack::new(&MALFORMED));
     let disk = RefCell::new(BlkFront::new());
     let watch = RefCell::new(ShutdownWatch::new());
-    let registers = Mmio::map(iomem, u64::from(LOCALITIES) * LOCALITY_SIZE as u64);
+    let behind = options.driver == args::Driver::Front;
+    let registers = if behind {
+        Ok(None)
+    } else {
+        Mmio::map(options.iomem, u64::from(LOCALITIES) * LOCALITY_SIZE as u64).map(Some)
+    };
     // The arguments allow localities that exist only.
-    let tis = RefCell::new(tpm_tis::Chip::new(locality, Timeouts::DEFAULT).expect("a locality from 0 to 4").at(iomem));
-    let bus = RefCell::new(Bus { tis: &tis, registers: registers.as_ref().ok() });
-    let drivers: [&RefCell<dyn Driver<_>>; 4] = [&watch, &back, &disk, &bus];
+    let tis =
+        tpm_tis::Chip::new(options.locality, Timeouts::DEFAULT).expect("a locality from 0 to 4").at(options.iomem);
+    let tis = RefCell::new(tis);
+    let bus = RefCell::new(Bus { tis: &tis, registers: registers.as_ref().ok().and_then(Option::as_ref) });
+    let front = RefCell::new(TpmFront::new(0));
+    let chip_driver: &RefCell<dyn Driver<_>> = if behind { &front } else { &bus };
+    let drivers: [&RefCell<dyn Driver<_>>; 4] = [&watch, &back, &disk, chip_driver];
 
     let stop = || watch.borrow().requested().is_some();
-    let chip = Chip::new(ChipLink::new(&tis), &timer);
+    let way = if behind {
+        Either::Second(FrontWay::new(&front, options.locality))
+    } else {
+        Either::First(ChipLink::new(&tis))
+    };
+    let chip = Chip::new(way, &timer);
     let mut life = Box::pin(async {
-        let options = match (&options, &registers) {
-            (Ok(options), Ok(_)) => options,
-            (Err(error), _) => return refuse(&back, error, &stop).await,
-            (_, Err(error)) => return refuse(&back, error, &stop).await,
-        };
+        if let Err(error) = &given {
+            return refuse(&back, error, &stop).await;
+        }
+        if let Err(error) = &registers {
+            return refuse(&back, error, &stop).await;
+        }
         let raise = |timeouts| tis.borrow_mut().set_timeouts(Timeouts::DEFAULT.raised_to(timeouts));
         let on_chip = |info: &vtpmmgr::chip12::ChipInfo| info.timeouts.into_iter().for_each(raise);
         run(options, &back, Disk::open_durable(&disk), &chip, &mut entropy, on_chip, &stop).await;
@@ -68,6 +89,9 @@ fn main(guest: Guest) {
     drop(life);
 
     back.borrow_mut().close(&mut xen);
+    if behind {
+        front.borrow_mut().close(&mut xen);
+    }
     tis.borrow_mut().leave();
     disk.borrow_mut().close();
     let gone = || disk.borrow().status() == Status::Closed && tis.borrow().deadline().is_none();
