@@ -127,7 +127,7 @@ mod tests {
         let mut tpm = made();
         let state = tpm.staged().expect("a new TPM stages its whole state");
         tpm.committed();
-        tpm.init(Startup::Clear);
+        GuestTpm::init(&mut tpm, Startup::Clear);
         GuestTpm::set_pcr(&mut tpm, 9, &[5; 20]);
         assert_eq!(ask(&mut tpm, PCR_READ, &[0, 0, 0, 9]), (0, vec![5; 20]));
         assert_eq!(ask(&mut tpm, STARTUP, &[0, 1]).0, 38, "the guest's TPM_Startup comes too late");
@@ -137,11 +137,11 @@ mod tests {
         let mut again = <Tpm12 as GuestTpm>::load(&state, rng(), EngineOptions::default()).unwrap();
         again.resume_volatile(&volatile).unwrap();
         assert_eq!(ask(&mut again, PCR_READ, &[0, 0, 0, 9]), (0, extended));
-        again.init(Startup::Clear);
+        GuestTpm::init(&mut again, Startup::Clear);
         assert_eq!(ask(&mut again, PCR_READ, &[0, 0, 0, 9]), (0, vec![0; 20]));
-        again.init(Startup::Deactivated);
+        GuestTpm::init(&mut again, Startup::Deactivated);
         assert_eq!(ask(&mut again, GET_RANDOM, &[0, 0, 0, 4]).0, 6, "deactivated");
-        again.init(Startup::Clear);
+        GuestTpm::init(&mut again, Startup::Clear);
         assert_eq!(ask(&mut again, GET_RANDOM, &[0, 0, 0, 4]).0, 0, "and only until the next start");
 
         assert!(again.resume_volatile(&volatile[1..]).is_err());

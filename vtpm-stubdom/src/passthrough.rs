@@ -22,7 +22,11 @@ const BADTAG: u32 = 0x1e;
 pub const MALFORMED: [u8; 10] = [0, TAG_RSP_COMMAND as u8, 0, 0, 0, 10, 0, 0, 0, BAD_PARAM_SIZE as u8];
 
 /// The response, if `command` is meant for the hardware TPM or asks for `start_id`, which names this start of the machine.
-pub async fn answer(command: &[u8], manager: &Manager<'_, impl Link>, boot: &[u8; BOOT_ID_SIZE]) -> Option<Vec<u8>> {
+pub async fn answer(
+    command: &[u8],
+    manager: &Manager<'_, impl Link>,
+    start_id: &[u8; BOOT_ID_SIZE],
+) -> Option<Vec<u8>> {
     let (header, body) = CommandHeader::parse(command).ok()?;
     let refuse = |code| Some(ResponseHeader::bare(TAG_RSP_COMMAND, code).to_vec());
     match header.tag.get() {

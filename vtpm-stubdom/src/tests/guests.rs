@@ -231,7 +231,7 @@ fn the_hardware_tpm_through_the_manager() {
         (response, world.manager.0.asked.borrow().len() - asked)
     };
     ask(0xc1, 0xffff, b"");
-    let start_id = tpm_crypto::sha1(&[&[world.manager.0.boot.get(); 20], &UUID]);
+    let start_id = tpm_crypto::sha1(&[&[world.manager.0.boot.get(); 20], &super::fakes::UUID]);
     let boot = [&[1, 0xc4, 0, 0, 0, 30, 0, 0, 0, 0][..], &start_id].concat();
     assert_eq!(ask(0x1c1, 0x80, &[]), (boot, 0), "answered by the vTPM itself");
     assert_eq!(ask(0x1c1, 0x80, &[0]), (error(10), 0));
