@@ -12,13 +12,16 @@ pub mod args;
 pub mod chip12;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
+pub mod anchor;
 pub mod hardware;
 mod label;
 mod messages;
 mod records;
 mod service;
 mod start;
-mod store;
+pub mod state;
+pub mod store;
+mod table_store;
 pub mod way;
 
 pub use frontback::tpmback::Fronts;

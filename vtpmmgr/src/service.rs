@@ -5,7 +5,7 @@
 
 use crate::chip12::Chip;
 use crate::messages::{self, Message, Record, code};
-use crate::store::{Store, StoreError};
+use crate::table_store::{Store, StoreError};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

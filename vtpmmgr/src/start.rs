@@ -4,7 +4,7 @@ use crate::args::{AuthChoice, AuthData, Options};
 use crate::chip12::{Chip, ChipError, ChipInfo, StorageKey, refusals};
 use crate::label::{Label, LabelError};
 use crate::records::{StateError, Table};
-use crate::store::Store;
+use crate::table_store::Store;
 use core::fmt;
 use tpm_crypto::{Drbg, DrbgError, ct_eq};
 use tpm_wire::Transport;

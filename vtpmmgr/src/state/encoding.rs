@@ -45,7 +45,10 @@ impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NewerFormat(found) => {
-                write!(f, "the manager's records have format {found}, newer than this software ({FORMAT}): use the newer one")
+                write!(
+                    f,
+                    "the manager's records have format {found}, newer than this software ({FORMAT}): use the newer one"
+                )
             }
             Self::Malformed => f.write_str("the manager's records are malformed: put a backup of the disk back"),
         }
