@@ -110,14 +110,20 @@ impl<'a, T: Transport> Chip<'a, T> {
         }
     }
 
-    /// Ends a session or unloads a key. Nothing depends on the answer: a chip that has lost it already says so.
+    /// Ends a session or unloads a key. Nothing depends on the answer: a chip that has lost it already says so. What is left
+    /// behind all the same is freed when its room is needed.
     async fn flush(&self, handle: u32, resource: u32) -> Result<(), ChipError> {
         let mut params = Vec::new();
         Writer::new(&mut params).u32(handle).u32(resource);
-        match self.call(ord::FLUSH_SPECIFIC, &params).await {
-            Ok(_) | Err(ChipError::Refused { .. }) => Ok(()),
-            Err(error) => Err(error),
+        for last in [false, true] {
+            match self.call(ord::FLUSH_SPECIFIC, &params).await {
+                Err(ChipError::Refused { code, .. }) if last || code != codes::RESOURCES => break,
+                Err(error) if last => return Err(error),
+                Ok(_) => break,
+                Err(_) => (),
+            }
         }
+        Ok(())
     }
 }
 
@@ -129,6 +135,7 @@ pub const fn outlook(code: u32) -> Outlook {
         codes::INVALID_POSTINIT | codes::INVALID_AUTHHANDLE | codes::INVALID_KEYHANDLE | codes::RESOURCES => {
             Outlook::Reset
         }
+        codes::AUTHFAIL | codes::AUTH2FAIL => Outlook::Doubtful,
         _ => Outlook::Final,
     }
 }

@@ -157,6 +157,9 @@ pub enum Outlook {
     Lost,
     /// The chip was started anew under the manager, or is out of sessions or slots; it did nothing.
     Reset,
+    /// A secret was refused. A nonce that was changed on its way looks the same, so it is worth one more question; more would
+    /// set off the chip's defence against guessing.
+    Doubtful,
     /// An answer that asking again does not change.
     Final,
 }
@@ -170,6 +173,7 @@ impl ChipError {
             Self::Transport(_) | Self::Malformed { .. } | Self::NotAuthentic { .. } => Outlook::Lost,
             Self::Refused { ordinal, code } if ordinal < CC_FIRST => chip12::outlook(code),
             Self::Refused { ordinal, code } => outlook20(ordinal, code),
+            Self::WrongSecret(_) | Self::NoCounter => Outlook::Doubtful,
             _ => Outlook::Final,
         }
     }

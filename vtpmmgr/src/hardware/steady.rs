@@ -55,10 +55,14 @@ impl<'a> Steady<'a> {
         if self.down.get() {
             restart().await.map(started_anew)?;
         }
-        let mut pauses = PAUSES.iter();
+        let (mut pauses, mut doubted) = (PAUSES.iter(), false);
         loop {
             let error = match work().await {
-                Err(error) if error.outlook() != Outlook::Final => error,
+                Err(error) if error.outlook() == Outlook::Doubtful && !doubted => {
+                    doubted = true;
+                    continue;
+                }
+                Err(error) if matches!(error.outlook(), Outlook::Lost | Outlook::Reset) => error,
                 settled => {
                     if self.down.replace(false) {
                         log::info!(target: "vtpmmgr", "the TPM chip answers again");
