@@ -5,7 +5,7 @@ use crate::bank::{Bank, bitmap};
 use crate::claims::Claims;
 use crate::error::AttestError;
 use crate::key::{EndorsementKey, QuoteKey};
-use crate::quote::{Quoted, Request, composite, verify};
+use crate::quote::{Quoted, Request, Subject, composite, verify};
 use alloc::vec::Vec;
 use tpm_crypto::sha1;
 use tpm_wire::Writer;
@@ -106,13 +106,13 @@ impl Chain<'_> {
             return Err(AttestError::UnfitKey { why: "a TPM 1.2 vTPM's endorsement key is a TPM_PUBKEY" });
         }
         let data = endorsement_data(key.encoded(), &nonce);
-        let request = Request { data, pcrs, bank: self.bank, flags, claims: &uuid_alone };
+        let request = Request { subject: Subject::Vtpm, data, pcrs, bank: self.bank, flags, claims: &uuid_alone };
         let then = verify(self.key, &request, answer)?;
 
         let Deep { nonce, own, pcrs, flags, answer } = self.deep;
         let claims = Claims { uuid: Some(self.uuid), ..self.claims.clone() };
         let data = deep_data(&nonce, own).ok_or(AttestError::OwnPcrs)?;
-        let request = Request { data, pcrs, bank: self.bank, flags, claims: &claims };
+        let request = Request { subject: Subject::Vtpm, data, pcrs, bank: self.bank, flags, claims: &claims };
         let now = verify(self.key, &request, answer)?;
         Ok(Proven { own: own.to_vec(), then, now })
     }

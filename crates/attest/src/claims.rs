@@ -23,7 +23,7 @@ pub struct GroupInfo {
 /// signed, and nothing else ([`crate::Quoted::hashes`]).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Claims {
-    /// The vTPM that asked.
+    /// The vTPM that asked; of a group quote, the group.
     pub uuid: Option<[u8; 16]>,
     /// SHA-1 of the XSM label of its domain.
     pub label_hash: Option<[u8; 20]>,
@@ -61,7 +61,7 @@ impl Claims {
     /// Each flag, what it is called, and the hash that it has to come with, if the verifier knows it.
     fn wanted(&self) -> [(u32, &'static str, Option<[u8; 20]>); 4] {
         [
-            (quote_flags::UUID, "vTPM (UUID)", self.uuid.map(|uuid| sha1(&[&uuid]))),
+            (quote_flags::UUID, "UUID", self.uuid.map(|uuid| sha1(&[&uuid]))),
             (quote_flags::MEASUREMENT, "label", self.label_hash.map(|hash| sha1(&[&hash]))),
             (quote_flags::GROUP_INFO, "group and configuration list", self.group.as_ref().map(GroupInfo::hash)),
             (quote_flags::GROUP_PUBKEY, "group key", self.group_key.as_ref().map(|key| sha1(&[key]))),

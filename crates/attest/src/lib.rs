@@ -25,4 +25,4 @@ pub use claims::{Claims, GroupInfo};
 pub use credential::{Credential, CredentialError, SECRET_SIZE};
 pub use error::AttestError;
 pub use key::{EndorsementKey, QuoteKey};
-pub use quote::{Quoted, Request, verify};
+pub use quote::{Quoted, Request, Subject, verify};

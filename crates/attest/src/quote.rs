@@ -7,12 +7,23 @@ use crate::error::AttestError;
 use crate::key::QuoteKey;
 use alloc::vec::Vec;
 use tpm_crypto::{ct_eq, sha1, sha256};
-use tpm_wire::mgr::{Evidence, QUOTE_FLAGS, external_data_preimage};
+use tpm_wire::mgr::{Evidence, GROUP_QUOTE_FLAGS, QUOTE_FLAGS, external_data_preimage, group_quote_preimage};
 use tpm_wire::{Reader, Writer};
+
+/// Whom a quote is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subject {
+    /// GET_QUOTE: the vTPM that asked.
+    Vtpm,
+    /// GROUP_QUOTE: a group; its UUID is the claim. The flags are [`GROUP_QUOTE_FLAGS`].
+    Group,
+}
 
 /// What the verifier asked for, and so what alone is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
+    /// Which command.
+    pub subject: Subject,
     /// 20 bytes: a fresh nonce, or the hash of what a vTPM vouches for ([`crate::deep_data`], [`crate::endorsement_data`]).
     pub data: [u8; 20],
     /// The PCRs as a mask, PCR *n* as bit *n*.
@@ -51,7 +62,11 @@ impl Quoted {
 /// Checks the body of an answer to GET_QUOTE or GROUP_QUOTE: that `key` signed it, for this request and no other, and that nothing in
 /// it is not signed.
 pub fn verify(key: &QuoteKey, request: &Request<'_>, answer: &[u8]) -> Result<Quoted, AttestError> {
-    if request.flags & !QUOTE_FLAGS != 0 || request.pcrs >> PCR_COUNT != 0 {
+    let flags = match request.subject {
+        Subject::Vtpm => request.flags & !QUOTE_FLAGS == 0,
+        Subject::Group => request.flags == GROUP_QUOTE_FLAGS,
+    };
+    if !flags || request.pcrs >> PCR_COUNT != 0 {
         return Err(AttestError::Malformed { what: "the request" });
     }
     if key.is_v20() { verify_20(key, request, answer) } else { verify_12(key, request, answer) }
@@ -59,7 +74,10 @@ pub fn verify(key: &QuoteKey, request: &Request<'_>, answer: &[u8]) -> Result<Qu
 
 /// The external (1.2) or qualifying (2.0) data: a SHA-1 hash.
 fn external_data(request: &Request<'_>, hashes: &[[u8; 20]]) -> [u8; 20] {
-    sha1(&[&external_data_preimage(request.flags, &request.data, hashes)])
+    sha1(&[&match request.subject {
+        Subject::Vtpm => external_data_preimage(request.flags, &request.data, hashes),
+        Subject::Group => group_quote_preimage(&request.data, hashes),
+    }])
 }
 
 fn verify_12(key: &QuoteKey, request: &Request<'_>, answer: &[u8]) -> Result<Quoted, AttestError> {

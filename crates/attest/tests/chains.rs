@@ -3,7 +3,7 @@
 mod common;
 
 use attest::{
-    AttestError, Bank, Chain, Claims, Deep, Endorsement, EndorsementKey, Request, deep_data, endorsement_data,
+    AttestError, Bank, Chain, Claims, Deep, Endorsement, EndorsementKey, Request, Subject, deep_data, endorsement_data,
 };
 use common::{Signer, values, vtpm_ek};
 use tpm_crypto::sha1;
@@ -17,17 +17,20 @@ const FLAGS: u32 = Chain::FLAGS;
 
 /// What the manager answers a vTPM with this UUID.
 fn quote(signer: &Signer, uuid: &[u8; 16], data: [u8; 20], flags: u32) -> Vec<u8> {
-    let request = Request { data, pcrs: PCRS, bank: signer.bank(), flags, claims: &Claims::default() };
+    let request =
+        Request { subject: Subject::Vtpm, data, pcrs: PCRS, bank: signer.bank(), flags, claims: &Claims::default() };
     let hashes = if flags & quote_flags::UUID == 0 { vec![] } else { vec![sha1(&[uuid])] };
     signer.answer(&request, &hashes, &values(PCRS, signer.bank()))
 }
 
 const OWN: [(u8, [u8; 20]); 3] = [(0, [1; 20]), (10, [2; 20]), (23, [3; 20])];
 
+type Pcrs = Vec<(u8, [u8; 20])>;
+
 struct World {
     signer: Signer,
     ek: EndorsementKey,
-    own: Vec<(u8, [u8; 20])>,
+    own: Pcrs,
     /// Of the run that made the vTPM.
     endorsement: Vec<u8>,
     deep: Vec<u8>,
@@ -77,7 +80,7 @@ fn an_honest_chain_shows_the_vtpms_pcrs() {
 fn another_vtpms_endorsement_key_pcrs_or_name() {
     for signer in Signer::all() {
         let mut world = World::new(signer);
-        let (claim, data) = (AttestError::Claim { what: "vTPM (UUID)" }, other_data(&world.signer));
+        let (claim, data) = (AttestError::Claim { what: "UUID" }, other_data(&world.signer));
         // The name of another.
         assert_eq!(world.verify_as(|chain| chain.uuid = OTHER), Err(claim));
         // Its key, without and with its own statement.
@@ -96,7 +99,7 @@ fn another_vtpms_endorsement_key_pcrs_or_name() {
 #[test]
 fn statements_that_do_not_say_whose_they_are_prove_nothing() {
     for signer in Signer::all() {
-        let no_claim = AttestError::NoClaim { what: "vTPM (UUID)" };
+        let no_claim = AttestError::NoClaim { what: "UUID" };
         let mut world = World::new(signer);
         let honest = world.endorsement.clone();
         world.endorsement = quote(&world.signer, &UUID, endorsement_data(world.ek.encoded(), &[1; 20]), 0);
@@ -122,7 +125,7 @@ fn replayed_swapped_and_forged_statements() {
         });
         assert_eq!(swapped, Err(data));
         // Other PCRs than the vTPM has: a value, an index, fewer, more.
-        let changes: [fn(&mut Vec<(u8, [u8; 20])>); 5] = [
+        let changes: [fn(&mut Pcrs); 5] = [
             |own| own[1].1[0] ^= 1,
             |own| own[1].0 = 11,
             |own| own.truncate(2),

@@ -2,11 +2,11 @@
 
 mod common;
 
-use attest::{AttestError, Bank, Claims, GroupInfo, QuoteKey, Quoted, Request, verify};
+use attest::{AttestError, Bank, Claims, GroupInfo, QuoteKey, Quoted, Request, Subject, verify};
 use common::{AK, Signer, ecc_public, rng, rsa_public, shared_rsa, values};
 use tpm_crypto::ecc::P256Private;
 use tpm_crypto::sha1;
-use tpm_wire::mgr::{QUOTE_FLAGS, quote_flags};
+use tpm_wire::mgr::{GROUP_QUOTE_FLAGS, QUOTE_FLAGS, quote_flags};
 
 const PCRS: u32 = 1 | 1 << 7 | 1 << 14 | 1 << 23;
 const NONCE: [u8; 20] = [0x4e; 20];
@@ -24,7 +24,7 @@ fn hashes() -> Vec<[u8; 20]> {
 }
 
 fn request<'a>(signer: &Signer, claims: &'a Claims) -> Request<'a> {
-    Request { data: NONCE, pcrs: PCRS, bank: signer.bank(), flags: QUOTE_FLAGS, claims }
+    Request { subject: Subject::Vtpm, data: NONCE, pcrs: PCRS, bank: signer.bank(), flags: QUOTE_FLAGS, claims }
 }
 
 fn check(signer: &Signer, request: &Request<'_>, answer: &[u8]) -> Result<Quoted, AttestError> {
@@ -125,7 +125,7 @@ fn a_manager_that_vouches_for_something_else() {
         let wanted = claims();
         let asked = request(&signer, &wanted);
         let pcrs = values(PCRS, signer.bank());
-        let names = ["vTPM (UUID)", "label", "group and configuration list", "group key"];
+        let names = ["UUID", "label", "group and configuration list", "group key"];
         for (at, what) in names.into_iter().enumerate() {
             let mut others = hashes();
             others[at] = [0x77; 20];
@@ -146,6 +146,22 @@ fn a_manager_that_vouches_for_something_else() {
         assert!(check(&signer, &more, &answer).is_err());
         let anything = Request { flags: quote_flags::UUID, claims: &Claims::default(), ..asked };
         assert_eq!(check(&signer, &anything, &answer).unwrap().hashes, [(1, hashes()[0])]);
+    }
+}
+
+#[test]
+fn a_groups_quote_is_none_of_a_vtpm() {
+    for signer in Signer::all() {
+        let claims = Claims { label_hash: None, group_key: None, ..claims() };
+        let vtpms = Request { flags: GROUP_QUOTE_FLAGS, ..request(&signer, &claims) };
+        let groups = Request { subject: Subject::Group, ..vtpms };
+        let hashes = [hashes()[0], hashes()[2]];
+        let pcrs = values(PCRS, signer.bank());
+        let (answer, other) = (signer.answer(&groups, &hashes, &pcrs), signer.answer(&vtpms, &hashes, &pcrs));
+        assert!(check(&signer, &groups, &answer).is_ok() && check(&signer, &vtpms, &other).is_ok());
+        assert!(check(&signer, &groups, &other).is_err() && check(&signer, &vtpms, &answer).is_err());
+        let bad = Request { flags: 1, ..groups };
+        assert_eq!(check(&signer, &bad, &answer), Err(AttestError::Malformed { what: "the request" }));
     }
 }
 

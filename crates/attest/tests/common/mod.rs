@@ -1,12 +1,12 @@
 //! Chips that sign what they are told, so that every lie can be told.
 #![allow(dead_code)] // each test program uses a part of it
 
-use attest::{Bank, EndorsementKey, QuoteKey, Request};
+use attest::{Bank, EndorsementKey, QuoteKey, Request, Subject};
 use std::sync::OnceLock;
 use tpm_crypto::ecc::P256Private;
 use tpm_crypto::rsa::{KeyGen, RsaPrivate};
 use tpm_crypto::{Drbg, sha1, sha256};
-use tpm_wire::mgr::{Evidence, external_data_preimage};
+use tpm_wire::mgr::Evidence;
 
 pub fn rng() -> Drbg {
     Drbg::new(&[5; 48], b"").unwrap()
@@ -147,7 +147,7 @@ impl Signer {
         Attest {
             magic: 0xff54_4347,
             kind: 0x8018,
-            extra: sha1(&[&external_data_preimage(request.flags, &request.data, hashes)]).to_vec(),
+            extra: external(request, hashes).to_vec(),
             banks: vec![(request.bank.id(), request.pcrs.to_le_bytes()[..3].to_vec())],
             digest: sha256(&parts).to_vec(),
             behind: vec![],
@@ -165,7 +165,7 @@ impl Signer {
         let Self::Rsa12(key) = self else {
             return self.signed_20(&self.attest(request, hashes, pcrs), hashes, pcrs);
         };
-        let external = sha1(&[&external_data_preimage(request.flags, &request.data, hashes)]);
+        let external = external(request, hashes);
         let values = pcrs.concat();
         let composite =
             sha1(&[&[0, 3], &request.pcrs.to_le_bytes()[..3], &(values.len() as u32).to_be_bytes(), &values]);
@@ -173,6 +173,13 @@ impl Signer {
         let signature = key.sign_pkcs1_sha1(&mut rng(), &digest).unwrap();
         Evidence::Tpm12 { signature, hashes: hashes.to_vec(), pcrs: pcrs.to_vec() }.to_bytes()
     }
+}
+
+/// The external data, by the formulas of the documentation.
+fn external(request: &Request<'_>, hashes: &[[u8; 20]]) -> [u8; 20] {
+    let flags = request.flags.to_be_bytes();
+    let head = if request.subject == Subject::Group { b"SHOW" } else { &flags };
+    sha1(&[head, &request.data, &hashes.concat()])
 }
 
 /// Values for the PCRs of `mask`.
