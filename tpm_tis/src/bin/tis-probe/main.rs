@@ -1,6 +1,7 @@
 //! A test image: drives the TPM of the machine it is booted on, without Xen, through this crate's driver. The first word of
-//! its command line is the chip's family, `1.2` or `2.0`; a `crb` after it says which interface is expected. Each check gives one line; QEMU's exit status is 33 if all passed
-//! and 35 if not (see `xen_guest::shutdown`).
+//! its command line is the chip's family, `1.2` or `2.0`; a `crb` after it says which interface is expected. `extend FAMILY PCR`
+//! does that and nothing else (`extend`). Each check gives one line; QEMU's exit status is 33 if all passed and 35 if not (see
+//! `xen_guest::shutdown`).
 #![no_std]
 #![no_main]
 
@@ -8,10 +9,12 @@ extern crate alloc;
 
 mod bench;
 mod crb;
+mod extend;
 mod interface;
 mod tpm12;
 mod tpm20;
 
+use alloc::vec::Vec;
 use bench::Bench;
 use tpm_tis::{Family, Interface};
 use xen_guest::{Guest, Shutdown, shutdown};
@@ -19,13 +22,15 @@ use xen_guest::{Guest, Shutdown, shutdown};
 xen_guest::entry!(main);
 
 fn main(guest: Guest) {
-    let mut words = guest.command_line.split_whitespace();
-    let (family, interface) = match (words.next(), words.next()) {
-        (Some("1.2"), None) => (Family::Tpm12, Interface::Fifo),
-        (Some("2.0"), None) => (Family::Tpm20, Interface::Fifo),
-        (Some("2.0"), Some("crb")) => (Family::Tpm20, Interface::Crb),
-        other => {
-            log::error!(target: "probe", "the command line must be 1.2, 2.0, or 2.0 crb, not {other:?}");
+    let words: Vec<&str> = guest.command_line.split_whitespace().collect();
+    let (family, interface, pcr) = match (words.as_slice(), words.last().and_then(|word| word.parse().ok())) {
+        (["1.2"], _) => (Family::Tpm12, Interface::Fifo, None),
+        (["2.0"], _) => (Family::Tpm20, Interface::Fifo, None),
+        (["2.0", "crb"], _) => (Family::Tpm20, Interface::Crb, None),
+        (["extend", "1.2", _], Some(index)) => (Family::Tpm12, Interface::Fifo, Some(index)),
+        (["extend", "2.0", _], Some(index)) => (Family::Tpm20, Interface::Fifo, Some(index)),
+        _ => {
+            log::error!(target: "probe", "the command line must be 1.2, 2.0, 2.0 crb, or extend FAMILY PCR, not {words:?}");
             shutdown(Shutdown::Crash)
         }
     };
@@ -36,17 +41,25 @@ fn main(guest: Guest) {
             shutdown(Shutdown::Crash)
         }
     };
-    if !interface::present(&mut bench) {
-        shutdown(Shutdown::Crash);
-    }
-    match family {
-        Family::Tpm12 => tpm12::run(&mut bench),
-        Family::Tpm20 => tpm20::run(&mut bench),
-    }
-    match interface {
-        Interface::Fifo => interface::run(&mut bench),
-        Interface::Crb => crb::run(&mut bench),
+    if let Some(index) = pcr {
+        extend::run(&mut bench, index);
+    } else {
+        check_all(&mut bench);
     }
     log::info!(target: "probe", "{} passed, {} failed", bench.passed, bench.failed);
     shutdown(if bench.failed == 0 { Shutdown::Poweroff } else { Shutdown::Crash })
+}
+
+fn check_all(bench: &mut Bench) {
+    if !interface::present(bench) {
+        shutdown(Shutdown::Crash);
+    }
+    match bench.family {
+        Family::Tpm12 => tpm12::run(bench),
+        Family::Tpm20 => tpm20::run(bench),
+    }
+    match bench.interface {
+        Interface::Fifo => interface::run(bench),
+        Interface::Crb => crb::run(bench),
+    }
 }
