@@ -296,6 +296,9 @@ impl FakeManager {
                 }
                 reply(TAG_RSP, b"")
             }
+            // This vTPM is not the administrator's.
+            (0xc1, 0x14) => Ok(ResponseHeader::bare(0xc4, 8).to_vec()),
+            (0x1c2, _) => Ok(ResponseHeader::bare(0x1c5, 1).to_vec()),
             other => panic!("the vTPM sent {other:x?}"),
         }
     }

@@ -237,14 +237,21 @@ fn the_hardware_tpm_through_the_manager() {
     assert_eq!(ask(0x1c1, 0x80, &[0]), (error(10), 0));
     assert_eq!(ask(0x1c1, 0x15, &[0, 0, 0, 5]), (ok(&[0x45; 20]), 1));
     assert_eq!(ask(0x1c1, 0x46, &[0, 0, 0, 2]), (ok(&[0, 0, 0, 2, 0, 1]), 1));
-    // Everything else stops here: the record, extends, odd lengths, management.
-    for ordinal in [1, 2, 3, 4, 0x80, 0x14, 0x17, 0x0200_0101, u32::MAX] {
+    assert_eq!(ask(0x1c1, 0x14, &[7; 24]), (error(8), 1), "passed on, and the manager knows no administrator");
+    let management = tpm_wire::ResponseHeader::bare(0x1c5, 1).to_vec();
+    assert_eq!(ask(0x1c2, 0x0200_0101, b""), (management.clone(), 1));
+    assert_eq!(ask(0x1c2, 0x0200_0102, &[0; 276]), (management, 1));
+    // Everything else stops here: the record, odd lengths, management under the other tag.
+    for ordinal in [1, 2, 3, 4, 0x80, 0x17, 0x0200_0101, u32::MAX] {
         assert_eq!(ask(0x1c1, ordinal, &[0; 4]), (error(10), 0));
     }
     for body in [&[][..], &[0; 3], &[0; 5], &[0; 64]] {
         assert_eq!(ask(0x1c1, 0x15, body), (error(0x19), 0));
+        assert_eq!(ask(0x1c1, 0x14, body), (error(0x19), 0));
     }
-    assert_eq!(ask(0x1c2, 0x0200_0101, b""), (tpm_wire::ResponseHeader::bare(0x1c5, 0x1e).to_vec(), 0));
+    world.manager.play(0x0200_0101, [Trick::GoneBefore]);
+    let lost = tpm_wire::ResponseHeader::bare(0x1c5, 9).to_vec();
+    assert_eq!(ask(0x1c2, 0x0200_0101, b""), (lost, 1));
     // One that does not answer, until the guest has enough.
     world.manager.play(0x15, [Trick::Silence]);
     vtpm.send_at(front, 0, &crate::manager::packet(0x1c1, 0x15, &[0; 4]));
