@@ -10,6 +10,7 @@ extern crate alloc;
 
 pub mod args;
 pub mod chip12;
+pub mod chip20;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
 pub mod anchor;

@@ -2,7 +2,7 @@
 
 use crate::chip12::{self, codes};
 use core::fmt;
-use tpm_wire::TransportError;
+use tpm_wire::{TransportError, v20};
 
 /// The first command code of TPM 2.0 (`TPM_CC_FIRST`; part 2, section 6.5). The ordinals of TPM 1.2 that the manager uses lie below.
 const CC_FIRST: u32 = 0x11f;
@@ -195,6 +195,6 @@ fn names(ordinal: u32, code: u32) -> (&'static str, &'static str) {
     if ordinal < CC_FIRST {
         (codes::ordinal_name(ordinal), codes::code_name(code))
     } else {
-        ("a TPM 2.0 command", "an error")
+        (v20::cc::name(ordinal), v20::rc::name(code))
     }
 }

@@ -16,7 +16,7 @@ pub use types::{
 };
 
 use crate::args::{AuthChoice, AuthData, Options};
-use crate::chip12;
+use crate::{chip12, chip20};
 use alloc::vec::Vec;
 use frontback::looper::Timer;
 use steady::Steady;
@@ -34,13 +34,20 @@ pub struct Settings {
     pub owner_auth: AuthChoice,
     /// `srk_auth=`.
     pub srk_auth: AuthChoice,
+    /// `srk_handle=`: the storage root key of a TPM 2.0 chip.
+    pub srk_handle: Option<u32>,
     /// `tpmlocality=`, 0 to 4: where the driver works, and where what is sealed can be unsealed on a TPM 1.2 chip.
     pub locality: u8,
 }
 
 impl From<&Options> for Settings {
     fn from(options: &Options) -> Self {
-        Self { owner_auth: options.owner_auth.clone(), srk_auth: options.srk_auth.clone(), locality: options.locality }
+        Self {
+            owner_auth: options.owner_auth.clone(),
+            srk_auth: options.srk_auth.clone(),
+            srk_handle: options.srk_handle,
+            locality: options.locality,
+        }
     }
 }
 
@@ -63,6 +70,8 @@ pub struct Hardware<'a, T> {
 pub enum Kind<'a, T> {
     /// A TPM 1.2 chip.
     Tpm12(chip12::Chip<'a, T>),
+    /// A TPM 2.0 chip.
+    Tpm20(chip20::Chip<'a, T>),
 }
 
 /// Does the work with the client for the chip's version, and again if the chip was lost.
@@ -74,6 +83,23 @@ macro_rules! steadily {
                 async || $self.restart().await,
                 async || match &$self.chip {
                     Kind::Tpm12($chip) => $work,
+                    Kind::Tpm20($chip) => $work,
+                },
+            )
+            .await
+    };
+}
+
+/// As [`steadily`], for what only a TPM 1.2 chip has.
+macro_rules! steadily12 {
+    ($self:ident, $what:literal, $chip:ident => $work:expr) => {
+        $self
+            .steady
+            .run(
+                async || $self.restart().await,
+                async || match &$self.chip {
+                    Kind::Tpm12($chip) => $work,
+                    Kind::Tpm20(_) => Err(ChipError::Unsupported { what: $what }),
                 },
             )
             .await
@@ -88,7 +114,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
         let version = steady.run(async || Ok(false), async || detect::version(&transport).await).await?;
         let chip = match version {
             Version::V12 => Kind::Tpm12(chip12::Chip::new(transport, timer)),
-            Version::V20 => return Err(ChipError::Unsupported { what: "TPM 1.2" }),
+            Version::V20 => Kind::Tpm20(chip20::Chip::new(transport, timer)),
         };
         Ok(Self { chip, settings, steady })
     }
@@ -97,6 +123,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
     pub const fn version(&self) -> Version {
         match &self.chip {
             Kind::Tpm12(_) => Version::V12,
+            Kind::Tpm20(_) => Version::V20,
         }
     }
 
@@ -110,7 +137,16 @@ impl<'a, T: Transport> Hardware<'a, T> {
         steadily!(self, chip => chip.identify().await)
     }
 
-    /// `count` bytes from the chip's random generator.
+    /// Gives a TPM 2.0 chip's client what the sessions of [`Self::random`] draw their secrets from: at least 48 bytes of another
+    /// source than the chip. Without it the first random bytes travel in the clear.
+    pub fn provide_entropy(&self, entropy: &[u8]) {
+        match &self.chip {
+            Kind::Tpm12(_) => (),
+            Kind::Tpm20(chip) => chip.provide_entropy(entropy),
+        }
+    }
+
+    /// `count` bytes from the chip's random generator. On their way from a TPM 2.0 chip they are encrypted.
     pub async fn random(&self, count: usize) -> Result<Zeroizing<Vec<u8>>, ChipError> {
         steadily!(self, chip => chip.random(count).await)
     }
@@ -141,6 +177,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
                     before = Some(now);
                     match &self.chip {
                         Kind::Tpm12(chip) => chip.extend12(index, digest).await,
+                        Kind::Tpm20(chip) => chip.extend12(index, digest).await,
                     }
                 },
             )
@@ -150,6 +187,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
     async fn pcr12(&self, index: u32) -> Result<[u8; 20], ChipError> {
         match &self.chip {
             Kind::Tpm12(chip) => chip.vtpm_pcr(index).await,
+            Kind::Tpm20(chip) => chip.vtpm_pcr(index).await,
         }
     }
 
@@ -241,7 +279,8 @@ impl<'a, T: Transport> Hardware<'a, T> {
     }
 
     /// Makes a key for quotes. The second part binds it to the chip: 1.2, the identity binding that TPM_MakeIdentity signs over
-    /// `label` (the SHA-1 over label and privacy CA's key), 256 bytes; 2.0, TPMS_ATTEST and TPMT_SIGNATURE of its creation.
+    /// `label` (the SHA-1 over label and privacy CA's key), 256 bytes; 2.0, TPMS_ATTEST and TPMT_SIGNATURE of its creation and the
+    /// TPMS_CREATION_DATA with `label` in them, each behind its 16-bit length.
     pub async fn ak_create(
         &self,
         root: &RootKey,
@@ -257,6 +296,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
     pub fn ak_public(&self, ak: &AttestationKey) -> Result<PublicKey, ChipError> {
         match &self.chip {
             Kind::Tpm12(chip) => chip.ak_public(ak),
+            Kind::Tpm20(chip) => chip.ak_public(ak),
         }
     }
 
@@ -274,7 +314,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
 
     /// Opens what a privacy CA encrypted for this chip and this key. 1.2: TPM_ActivateIdentity, from the encrypted
     /// TPM_ASYM_CA_CONTENTS or TPM_EK_BLOB to TPM_SYMMETRIC_KEY. 2.0: TPM2_ActivateCredential, from TPM2B_ID_OBJECT and
-    /// TPM2B_ENCRYPTED_SECRET to the credential.
+    /// TPM2B_ENCRYPTED_SECRET to the credential, a TPM2B_DIGEST.
     pub async fn activate(
         &self,
         root: &RootKey,
@@ -296,7 +336,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
         rng: &mut Drbg,
     ) -> Result<(), ChipError> {
         let owner = self.owner(kept_owner)?;
-        steadily!(self, chip => chip.nv_define(&owner, public, auth, rng).await)
+        steadily12!(self, "this form of NV memory", chip => chip.nv_define(&owner, public, auth, rng).await)
     }
 
     /// Writes to an area of a TPM 1.2 chip's NV memory, with the owner's authorization.
@@ -309,7 +349,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
         rng: &mut Drbg,
     ) -> Result<(), ChipError> {
         let owner = self.owner(kept_owner)?;
-        steadily!(self, chip => chip.nv_write(&owner, index, offset, data, rng).await)
+        steadily12!(self, "this form of NV memory", chip => chip.nv_write(&owner, index, offset, data, rng).await)
     }
 
     /// Reads up to `size` bytes from an area of a TPM 1.2 chip's NV memory, with the owner's authorization.
@@ -322,7 +362,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
         rng: &mut Drbg,
     ) -> Result<Zeroizing<Vec<u8>>, ChipError> {
         let owner = self.owner(kept_owner)?;
-        steadily!(self, chip => chip.nv_read(&owner, index, offset, size, rng).await)
+        steadily12!(self, "this form of NV memory", chip => chip.nv_read(&owner, index, offset, size, rng).await)
     }
 
     /// The public endorsement key.
@@ -344,6 +384,7 @@ impl<'a, T: Transport> Hardware<'a, T> {
     async fn restart(&self) -> Result<bool, ChipError> {
         match &self.chip {
             Kind::Tpm12(chip) => chip.restart().await,
+            Kind::Tpm20(chip) => chip.restart().await,
         }
     }
 }

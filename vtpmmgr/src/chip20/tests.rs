@@ -1,0 +1,1 @@
+//! Vectors and refusals that need no chip.
