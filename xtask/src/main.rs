@@ -12,6 +12,7 @@ mod initrd;
 mod packages;
 mod paths;
 mod process;
+mod qemu;
 mod rig;
 mod rules;
 mod run;
@@ -80,6 +81,12 @@ enum Sub {
         /// Only this part
         #[arg(value_enum)]
         part: Option<test::Part>,
+        /// With `qemu`: another program with swtpm's command line and control channel instead of vtpm-host
+        #[arg(long, value_name = "PROGRAM")]
+        emulator: Option<PathBuf>,
+        /// With `qemu`: only cells whose names contain this
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
     },
     /// Check format, clippy, and the design's rules on dependencies, unsafe code and links
     Tidy,
@@ -142,7 +149,7 @@ fn work(command: Sub) -> Result<ExitCode> {
             let status = run::run(&paths, run::Options { dom0, guest, add, chip, keep, no_build, limit })?;
             Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from))
         }
-        Sub::Test { part } => Ok(code(test::run(&paths, part)?)),
+        Sub::Test { part, emulator, only } => Ok(code(test::run(&paths, part, &qemu::Options { emulator, only })?)),
         Sub::Tidy => {
             let tally = tidy::run(&paths)?;
             println!("tidy: {} passed, {} failed", tally.passed, tally.failed);

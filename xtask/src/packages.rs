@@ -16,7 +16,8 @@ pub struct Tool {
     why: &'static str,
 }
 
-const fn tool(program: &'static str, package: &'static str, why: &'static str) -> Tool {
+/// A tool; `program` may be a file's whole path.
+pub const fn tool(program: &'static str, package: &'static str, why: &'static str) -> Tool {
     Tool { program, package, why }
 }
 
@@ -56,6 +57,7 @@ pub const VALGRIND: &[Tool] = &[tool("valgrind", "valgrind", "counts the instruc
 
 fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    // Joining a whole path gives that path.
     std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into)).any(|dir| dir.join(program).is_file())
 }
 

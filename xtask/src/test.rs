@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::paths::Paths;
 use crate::test_tis::Tally;
 use crate::ui::say;
-use crate::{suites, test_boot, test_tis, test_unit, test_xen, tidy};
+use crate::{qemu, suites, test_boot, test_tis, test_unit, test_xen, tidy};
 
 /// A part of the tests.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -18,12 +18,14 @@ pub enum Part {
     Tis,
     /// Other people's TPM 1.2 programs against our engine (tpm-tools, TrouSerS)
     Suites,
+    /// QEMU's machines, firmware and TPM devices with vtpm-host as the emulator behind them
+    Qemu,
     /// The whole stack on real Xen
     Xen,
 }
 
 /// Runs `part`, or `tidy` and all parts; true when nothing failed.
-pub fn run(paths: &Paths, part: Option<Part>) -> Result<bool> {
+pub fn run(paths: &Paths, part: Option<Part>, qemu: &qemu::Options) -> Result<bool> {
     let mut tally = Tally::default();
     if part.is_none() {
         add(&mut tally, "tidy", tidy::run(paths));
@@ -40,6 +42,9 @@ pub fn run(paths: &Paths, part: Option<Part>) -> Result<bool> {
     }
     if wanted(Part::Suites) {
         add(&mut tally, "suites", suites::run(paths));
+    }
+    if wanted(Part::Qemu) {
+        add(&mut tally, "qemu", qemu::run(paths, qemu));
     }
     if wanted(Part::Xen) {
         add(&mut tally, "xen", test_xen::run(paths));
