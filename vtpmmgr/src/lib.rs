@@ -9,24 +9,31 @@
 extern crate alloc;
 
 pub mod args;
+pub mod attest;
 pub mod chip12;
 pub mod chip20;
+pub mod desk;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
 pub mod anchor;
 pub mod hardware;
-mod label;
+pub mod label;
+pub mod management;
 mod messages;
+pub mod opening;
+pub mod policy;
+pub mod requests;
 mod records;
 mod service;
 mod start;
 pub mod state;
 pub mod store;
+mod table_label;
 mod table_store;
 pub mod way;
 
 pub use frontback::tpmback::Fronts;
-pub use label::LabelError;
+pub use table_label::LabelError;
 pub use messages::MALFORMED;
 pub use records::{MAX_VTPMS, StateError};
 pub use start::StartError;
