@@ -2,7 +2,7 @@
 
 use crate::args::{AuthChoice, AuthData, Options};
 use crate::chip12::{Chip, ChipError, ChipInfo, StorageKey, refusals};
-use crate::label::{Label, LabelError};
+use crate::table_label::{Label, LabelError};
 use crate::records::{StateError, Table};
 use crate::table_store::Store;
 use core::fmt;

@@ -17,7 +17,7 @@ use crate::state::{Anchor, Change, ChangeError, State};
 use alloc::vec::Vec;
 use core::fmt;
 use tpm_crypto::Drbg;
-use vault::{Journal, VaultError};
+use vault::{Journal, VaultError, VaultKey};
 use xen_abi::{BlockDevice, Instant};
 
 /// Why a change was not made, or the state cannot be told.
@@ -198,6 +198,11 @@ impl<B: BlockDevice, C: MonotonicCounter + Clone> Store<B, C> {
     pub async fn relabel(&mut self, label: &[u8]) -> Result<(), StoreError> {
         self.settle().await?;
         Ok(self.journal.checkpoint(Some(label), self.state.parts(), &mut self.rng).await?)
+    }
+
+    /// The root secret: what the copies in the label are to give back.
+    pub const fn root(&self) -> &VaultKey {
+        self.journal.key()
     }
 
     /// The label.

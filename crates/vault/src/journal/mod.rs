@@ -247,6 +247,11 @@ impl<B: BlockDevice> Journal<B> {
         Ok(())
     }
 
+    /// The key that the journal was opened with, for an owner who seals it anew.
+    pub const fn key(&self) -> &VaultKey {
+        &self.key
+    }
+
     /// The label.
     pub fn label(&self) -> &[u8] {
         &self.label
