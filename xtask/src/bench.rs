@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::build;
 use crate::paths::Paths;
 use crate::process;
-use crate::rig::{Boot, Rig};
+use crate::rig::{Boot, Interface, Rig};
 use crate::swtpm::Chip;
 use crate::ui::say;
 
@@ -41,6 +41,8 @@ pub fn run(paths: &Paths) -> Result<()> {
         guest_script: None,
         add: Vec::new(),
         chip: Chip::V12,
+        interface: Interface::Tis,
+        other_machine: false,
         keep: None,
         limit: Duration::from_secs(1500),
     };

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use self::client::Client;
 use self::machine::{Machine, NV_WRITE, ROWS};
 use crate::packages;
 use crate::paths::{Paths, fresh_dir, make_dir};
@@ -38,6 +39,11 @@ struct Pair {
     theirs: Machine,
     _servers: [Guarded; 2],
     _folder: Folder,
+}
+
+/// Makes the TPM that is served at `socket` owned.
+pub fn own(socket: &Path) -> Result<()> {
+    machine::take_ownership(&mut Client::new(socket)?)
 }
 
 /// Measures all rows and prints them.

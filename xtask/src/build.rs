@@ -33,6 +33,26 @@ pub fn image(paths: &Paths, package: &str, bin: &str) -> Result<PathBuf> {
     Ok(paths.target.join(TARGET).join("release").join(bin))
 }
 
+/// Builds the host program of `package` and returns its place.
+pub fn program(paths: &Paths, package: &str) -> Result<PathBuf> {
+    let step = Step::begin(format!("Building {package}"));
+    process::check(
+        Command::new("cargo").current_dir(&paths.root).env("CARGO_TARGET_DIR", &paths.target).args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            package,
+            "--bin",
+            package,
+        ]),
+        &format!("cargo build of {package}"),
+        Duration::from_secs(1800),
+    )?;
+    step.done();
+    Ok(paths.target.join("release").join(package))
+}
+
 /// Builds all images into `target/images` and prints their sizes.
 pub fn run(paths: &Paths) -> Result<()> {
     make_dir(&paths.images())?;

@@ -34,6 +34,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::paths::Paths;
+use crate::rig::Interface;
 use crate::swtpm::Chip;
 
 /// Builds, runs and tests the virtual TPM stack.
@@ -66,6 +67,9 @@ enum Sub {
         /// The hardware chip of the machine
         #[arg(long, value_enum, default_value = "1.2")]
         tpm: ChipName,
+        /// The chip's interface; a TPM 1.2 has tis only
+        #[arg(long, value_enum, default_value = "tis")]
+        interface: InterfaceName,
         /// Keep the state of chip and disks in DIR and use it again next time
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
@@ -84,7 +88,7 @@ enum Sub {
         /// With `qemu`: another program with swtpm's command line and control channel instead of vtpm-host
         #[arg(long, value_name = "PROGRAM")]
         emulator: Option<PathBuf>,
-        /// With `qemu`: only cells whose names contain this
+        /// With `qemu` and `xen`: only cells or scenario files whose names contain this
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
@@ -115,6 +119,12 @@ enum BenchPart {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum InterfaceName {
+    Tis,
+    Crb,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum ChipName {
     #[value(name = "1.2")]
     V12,
@@ -140,13 +150,17 @@ fn work(command: Sub) -> Result<ExitCode> {
             build::run(&paths)?;
             Ok(ExitCode::SUCCESS)
         }
-        Sub::Run { dom0, guest, add, tpm, keep, no_build, limit } => {
+        Sub::Run { dom0, guest, add, tpm, interface, keep, no_build, limit } => {
             let chip = match tpm {
                 ChipName::V12 => Chip::V12,
                 ChipName::V20 => Chip::V20,
             };
+            let interface = match interface {
+                InterfaceName::Tis => Interface::Tis,
+                InterfaceName::Crb => Interface::Crb,
+            };
             let limit = Duration::from_secs(limit);
-            let status = run::run(&paths, run::Options { dom0, guest, add, chip, keep, no_build, limit })?;
+            let status = run::run(&paths, run::Options { dom0, guest, add, chip, interface, keep, no_build, limit })?;
             Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from))
         }
         Sub::Test { part, emulator, only } => Ok(code(test::run(&paths, part, &qemu::Options { emulator, only })?)),

@@ -20,6 +20,24 @@ use crate::process::{self, Guarded};
 use crate::swtpm::{Chip, Swtpm};
 use crate::ui::{Step, say};
 
+/// How the chip's registers are reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interface {
+    /// The FIFO of TIS and PTP (`tpm-tis`).
+    Tis,
+    /// The command response buffer (`tpm-crb`), which TPM 2.0 chips have.
+    Crb,
+}
+
+impl Interface {
+    fn device(self) -> &'static str {
+        match self {
+            Self::Tis => "tpm-tis",
+            Self::Crb => "tpm-crb",
+        }
+    }
+}
+
 /// What is asked of one boot.
 pub struct Boot {
     /// Names the log folder.
@@ -32,6 +50,10 @@ pub struct Boot {
     pub add: Vec<PathBuf>,
     /// The hardware chip.
     pub chip: Chip,
+    /// Its interface.
+    pub interface: Interface,
+    /// The kept disks are in another machine: one with a chip of its own.
+    pub other_machine: bool,
     /// Where the chip's and the disks' state lie when they are to be kept.
     pub keep: Option<PathBuf>,
     /// The script must have ended by then, counted from power-on.
@@ -40,7 +62,7 @@ pub struct Boot {
 
 /// What a boot gave.
 pub struct Outcome {
-    /// The script's exit status. Its output is in output.log.
+    /// The script's exit status; 0 as well if the script asked for a power cut. Its output is in output.log.
     pub status: i32,
 }
 
@@ -109,12 +131,14 @@ impl Rig {
         if !disk.exists() {
             make_disk(&disk)?;
         }
-        let tpm_state = state.join(match boot.chip {
-            Chip::V12 => "tpm12",
-            Chip::V20 => "tpm20",
+        let tpm_state = state.join(match (boot.chip, boot.other_machine) {
+            (Chip::V12, false) => "tpm12",
+            (Chip::V20, false) => "tpm20",
+            (Chip::V12, true) => "tpm12-other",
+            (Chip::V20, true) => "tpm20-other",
         });
         let mut chip = Swtpm::start(boot.chip, &tpm_state, &logs.join("swtpm.log"))?;
-        let mut machine = self.machine(&chip, &share, &disk, logs)?;
+        let mut machine = self.machine(boot, &chip, &share, &disk, logs)?;
 
         let step = Step::begin("Booting Xen and dom0");
         let since = Instant::now();
@@ -135,10 +159,16 @@ impl Rig {
         step.done();
 
         let mut output = Output::new(share.join("output"));
-        let status_file = share.join("status");
+        let (status_file, cut_file) = (share.join("status"), share.join("cut-power"));
         let mut last = None;
         loop {
             output.follow(line);
+            if cut_file.exists() {
+                say("Cutting the machine's power");
+                let _ = machine.end();
+                std::fs::write(&status_file, "0")?;
+                break;
+            }
             let ended = machine.poll()?.is_some();
             if last.is_none() && status_file.exists() {
                 last = Some(Instant::now());
@@ -208,12 +238,12 @@ impl Rig {
         make_dir(&share.join("logs").join("console"))
     }
 
-    fn machine(&self, chip: &Swtpm, share: &Path, disk: &Path, logs: &Path) -> Result<Guarded> {
+    fn machine(&self, asked: &Boot, chip: &Swtpm, share: &Path, disk: &Path, logs: &Path) -> Result<Guarded> {
         const XEN_ARGS: &str = "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot \
              dom0_mem=768M,max:768M dom0_max_vcpus=2 bootscrub=0";
-        // dom0's own TPM driver must leave the chip to the manager domain.
-        const DOM0_ARGS: &str = "console=hvc0 loglevel=5 panic=1 initcall_blacklist=init_tis";
-        // QEMU ends a module's name at the first space, so that the modules are named relative to their folder.
+        // dom0's own TPM drivers must leave the chip to the manager domain. QEMU ends a module's arguments at a single comma.
+        const DOM0_ARGS: &str = "console=hvc0 loglevel=5 panic=1 initcall_blacklist=init_tis,,crb_acpi_driver_init";
+        // It ends a module's name at the first space, so that the modules are named relative to their folder.
         let boot = self.kit.linux.parent().context("the boot files are in no folder")?;
         let modules = format!("{} {DOM0_ARGS},{}", file_name(&self.kit.linux)?, file_name(&self.kit.dom0)?);
         let mut command = Command::new("qemu-system-x86_64");
@@ -228,7 +258,7 @@ impl Rig {
                 "-virtfs",
                 &format!("local,path={},mount_tag=host,security_model=none,multidevs=remap", option(share)),
             ])
-            .args(chip.qemu_args());
+            .args(chip.qemu_args_for(asked.interface.device()));
         Guarded::spawn(&mut command, "QEMU")
     }
 }

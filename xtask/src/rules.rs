@@ -24,6 +24,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vtpm-stubdom", &["xen-abi", "tpm-wire", "tpm-crypto", "tpm12", "vault", "frontback", "xen-guest"]),
     ("vtpmmgr", &["xen-abi", "tpm-wire", "tpm-crypto", "vault", "frontback", "tpm_tis", "xen-guest"]),
     ("vtpm-host", &["xen-abi", "tpm-wire", "tpm-crypto", "tpm12", "vault"]),
+    ("attest", &["tpm-wire", "tpm-crypto"]),
+    ("vtpmctl", &["attest", "tpm-wire", "tpm-crypto"]),
     ("xtask", &["tpm-crypto"]),
 ];
 
@@ -46,7 +48,8 @@ const DOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("xen-guest", &["spin", "x86_64", "linked_list_allocator", "pvh"]),
-    ("xtask", &["indicatif", "serde_json"]),
+    ("vtpmctl", &["clap_complete", "der", "pkcs1", "pkcs8", "sec1"]),
+    ("xtask", &["indicatif"]),
 ];
 
 /// Longer files are named in the report.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::build;
 use crate::paths::Paths;
-use crate::rig::{Boot, Rig};
+use crate::rig::{Boot, Interface, Rig};
 use crate::swtpm::Chip;
 use crate::ui::say;
 
@@ -21,6 +21,8 @@ pub struct Options {
     pub add: Vec<PathBuf>,
     /// The hardware chip.
     pub chip: Chip,
+    /// Its interface.
+    pub interface: Interface,
     /// Where state is kept.
     pub keep: Option<PathBuf>,
     /// Skip building the images (a dom0 script that needs none).
@@ -35,6 +37,9 @@ pub fn run(paths: &Paths, options: Options) -> Result<i32> {
         if !path.exists() {
             bail!("{}: there is no such file", path.display());
         }
+    }
+    if (options.chip, options.interface) == (Chip::V12, Interface::Crb) {
+        bail!("a TPM 1.2 chip has no CRB: use --tpm 2.0 with --interface crb");
     }
     if !options.no_build {
         build::run(paths)?;
@@ -54,6 +59,8 @@ pub fn run(paths: &Paths, options: Options) -> Result<i32> {
         guest_script: options.guest,
         add: options.add,
         chip: options.chip,
+        interface: options.interface,
+        other_machine: false,
         keep: options.keep.map(std::path::absolute).transpose()?,
         limit: options.limit,
     };

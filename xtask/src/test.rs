@@ -47,7 +47,7 @@ pub fn run(paths: &Paths, part: Option<Part>, qemu: &qemu::Options) -> Result<bo
         add(&mut tally, "qemu", qemu::run(paths, qemu));
     }
     if wanted(Part::Xen) {
-        add(&mut tally, "xen", test_xen::run(paths));
+        add(&mut tally, "xen", test_xen::run(paths, qemu.only.as_deref()));
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)

@@ -177,7 +177,7 @@ impl Machine {
 }
 
 /// `TPM_TakeOwnership`, after making an endorsement key where there is none.
-fn take_ownership(client: &mut Client) -> Result<()> {
+pub fn take_ownership(client: &mut Client) -> Result<()> {
     let nonce: [u8; 20] = client.random();
     let pubek = match client.plain(0x7c, &[&nonce]) {
         Ok(pubek) => pubek,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::eventlog::{self, Digest, extended, hex};
 use super::guest::{Guest, extend_command, nv, nv_read_command, unhex};
 use super::machine::{Bench, Machine, Model, Origin};
+use super::menu;
 use crate::test_tis::Tally;
 
 /// How the guest reaches the TPM.
@@ -29,12 +30,12 @@ pub enum Log {
     None,
 }
 
-/// Physical presence requests.
+/// How physical presence is given.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// The firmware carries out those of a TPM 1.2.
-    V12,
-    /// The firmware has none for a TPM 1.2.
+    /// In SeaBIOS's menu.
+    Menu,
+    /// This firmware has no way for a TPM 1.2.
     None,
 }
 
@@ -48,7 +49,7 @@ pub struct Cell {
     pub driver: Driver,
     /// What the firmware measures.
     pub log: Log,
-    /// Physical presence requests.
+    /// How physical presence is given.
     pub presence: Presence,
 }
 
@@ -57,10 +58,11 @@ const PCR: u32 = 12;
 /// What it is extended by.
 const BY: Digest = [0x5a; 20];
 /// An NV area that a clearing of the TPM leaves, and one that it deletes.
-const KEPT: u32 = 0x0001_1001;
-const OWNERS: u32 = 0x0001_1002;
+pub const KEPT: u32 = 0x0001_1001;
+/// The second one.
+pub const OWNERS: u32 = 0x0001_1002;
 /// The areas' size.
-const SIZE: u32 = 16;
+pub const SIZE: u32 = 16;
 /// Time to end a loop of commands in the guest.
 const IDLE: Duration = Duration::from_secs(60);
 /// The longest time for the emulator to answer without a machine.
@@ -75,7 +77,8 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn step(&mut self, title: &str, result: Result<()>) {
+    /// Prints and counts one step.
+    pub fn step(&mut self, title: &str, result: Result<()>) {
         match result {
             Ok(()) => {
                 println!("ok {}: {title}", self.cell);
@@ -103,12 +106,14 @@ pub fn life(cell: &Cell, bench: &Bench<'_>, report: &mut Report<'_>) -> Result<(
     if cell.log == Log::Replays {
         report.step("the event log after the reboot replays to the PCRs", log_replays(guest));
     }
-    if cell.presence == Presence::V12 {
-        report.step("the request to clear is carried out over a reboot", clear(cell, guest));
-        report.step("the requests to enable and to activate are carried out over reboots", enable(cell, guest));
+    if cell.presence == Presence::Menu {
+        menu::make_owners_area(guest)?;
     }
     machine.quit()?;
     report.step("the emulator alone, in the last folder, has the NV value", alone(bench));
+    if cell.presence == Presence::Menu {
+        menu::person(cell, bench, "c", report)?;
+    }
     Ok(())
 }
 
@@ -235,17 +240,20 @@ fn wrong(want: &Digest, read: &Digest) -> Result<()> {
     bail!("the PCR should be {} and is {}", hex(want), hex(read))
 }
 
-fn value(version: u8) -> [u8; SIZE as usize] {
+/// An area's value in one of its versions.
+pub fn value(version: u8) -> [u8; SIZE as usize] {
     [version; SIZE as usize]
 }
 
-fn nv_is(guest: &mut Guest, version: u8) -> Result<()> {
+/// The area [`KEPT`] must have this version of its value.
+pub fn nv_is(guest: &mut Guest, version: u8) -> Result<()> {
     let read = guest.nv_read(KEPT, SIZE)?;
     ensure!(read == value(version), "the NV value should be {} and is {}", hex(&value(version)), hex(&read));
     Ok(())
 }
 
-fn log_replays(guest: &mut Guest) -> Result<()> {
+/// The firmware's log and the PCRs must agree, and there must be events of all PCRs from 0 to 7.
+pub fn log_replays(guest: &mut Guest) -> Result<()> {
     let log = guest.run("xxd -p /sys/kernel/security/tpm0/binary_bios_measurements | tr -d '\\n'")?;
     let log = unhex(&log).context("the event log is not hexadecimal")?;
     let (pcrs, events) = eventlog::replay(&log)?;
@@ -282,56 +290,14 @@ fn after_a_start(guest: &mut Guest, version: u8) -> Result<()> {
     nv_is(guest, version)
 }
 
-/// Leaves a physical presence request, reboots, and looks at the firmware's answer (TCG PC Client Physical Presence Interface
-/// Specification 1.30, table 2).
-fn request(cell: &Cell, guest: &mut Guest, operation: u32) -> Result<()> {
-    guest.run(&format!("echo {operation} >/sys/class/tpm/tpm0/ppi/request"))?;
-    reboot(cell, guest)?;
-    let response = guest.run("cat /sys/class/tpm/tpm0/ppi/response")?;
-    ensure!(response.starts_with(&format!("{operation} 0")), "the firmware answers: {response}");
-    Ok(())
-}
-
-fn flags(guest: &mut Guest) -> Result<String> {
-    guest.run("echo enabled $(cat /sys/class/tpm/tpm0/enabled) active $(cat /sys/class/tpm/tpm0/active)")
-}
-
-/// A cleared TPM is disabled and deactivated, and has lost the owner's areas (TPM Main 1.2, part 3, section 6.2).
-fn clear(cell: &Cell, guest: &mut Guest) -> Result<()> {
-    guest.nv_define(OWNERS, SIZE, nv::OWNER_WRITE)?;
-    guest.nv_write(OWNERS, &value(9))?;
-    let before = flags(guest)?;
-    ensure!(before == "enabled 1 active 1", "before: {before}");
-    request(cell, guest, 5)?;
-    let after = flags(guest)?;
-    ensure!(after == "enabled 0 active 0", "after: {after}");
-    Ok(())
-}
-
-fn enable(cell: &Cell, guest: &mut Guest) -> Result<()> {
-    request(cell, guest, 1)?;
-    request(cell, guest, 3)?;
-    let after = flags(guest)?;
-    ensure!(after == "enabled 1 active 1", "after: {after}");
-    nv_is(guest, 3)?;
-    ensure!(guest.nv_read(OWNERS, SIZE).is_err(), "the owner's NV area has outlived the clearing");
-    Ok(())
-}
-
 /// What the last machine's emulator left in its folder.
 fn alone(bench: &Bench<'_>) -> Result<()> {
-    let socket = std::env::temp_dir().join(format!("xtask-alone-{}", std::process::id()));
-    let server = ["--server".to_owned(), format!("type=unixio,path={}", socket.display())];
-    let flags = ["--flags".to_owned(), "not-need-init,startup-clear".to_owned()];
-    let log = bench.dir.join("emulator-alone.log");
-    let chip = bench.software.start(bench.chip, &bench.state("c"), &log, &[server, flags].concat())?;
-    let mut stream = UnixStream::connect(&socket).context("the emulator does not listen")?;
+    let server = bench.alone("c")?;
+    let mut stream = UnixStream::connect(server.path()).context("the emulator does not listen")?;
     stream.set_read_timeout(Some(ANSWER))?;
     stream.write_all(&nv_read_command(KEPT, SIZE))?;
     let mut response = [0; 14 + SIZE as usize];
     stream.read_exact(&mut response).context("the response is too short")?;
-    drop(chip);
-    let _ = std::fs::remove_file(&socket);
     let read = response.get(14..).unwrap_or_default();
     ensure!(read == value(3), "the NV value should be {} and is {}", hex(&value(3)), hex(read));
     Ok(())

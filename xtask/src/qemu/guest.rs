@@ -121,6 +121,24 @@ impl Guest {
         Ok(response.get(4..).unwrap_or_default().to_vec())
     }
 
+    /// Waits until the console, or firmware on it, says `words`; what came before, and they.
+    pub fn heard(&mut self, words: &str, limit: Duration) -> Result<String> {
+        let end = Instant::now() + limit;
+        loop {
+            let text = String::from_utf8_lossy(&self.unread).into_owned();
+            if let Some((before, after)) = text.split_once(words) {
+                self.unread = after.as_bytes().to_vec();
+                return Ok(format!("{before}{words}"));
+            }
+            self.listen(end).with_context(|| format!("waiting for {words:?}"))?;
+        }
+    }
+
+    /// Presses a key.
+    pub fn press(&mut self, key: &str) -> Result<()> {
+        self.stream.write_all(key.as_bytes()).context("the console is closed")
+    }
+
     /// What comes before the next "@@" line, and what that line says.
     fn until_mark(&mut self, limit: Duration) -> Result<(String, String)> {
         let end = Instant::now() + limit;
@@ -133,22 +151,29 @@ impl Guest {
                 self.unread = after.as_bytes().to_vec();
                 return Ok(parts);
             }
-            if Instant::now() >= end {
-                let from = text.len().saturating_sub(600);
-                bail!("no end within {} s; last words: {:?}", limit.as_secs(), text.get(from..).unwrap_or(&text));
-            }
-            let mut part = [0; 4096];
-            match self.stream.read(&mut part) {
-                Ok(0) => bail!("QEMU closed the console: {text:?}"),
-                Ok(count) => {
-                    let part = part.get(..count).unwrap_or_default();
-                    self.log.write_all(part)?;
-                    self.unread.extend_from_slice(part);
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => (),
-                Err(error) => return Err(error).context("cannot read the console"),
-            }
+            self.listen(end)?;
         }
+    }
+
+    /// Adds what the console says to what is unread; an error when it says nothing until `end`.
+    fn listen(&mut self, end: Instant) -> Result<()> {
+        let last_words = |unread: &[u8]| {
+            let from = unread.len().saturating_sub(600);
+            String::from_utf8_lossy(unread.get(from..).unwrap_or_default()).into_owned()
+        };
+        let mut part = [0; 4096];
+        match self.stream.read(&mut part) {
+            Ok(0) => bail!("QEMU closed the console; last words: {:?}", last_words(&self.unread)),
+            Ok(count) => {
+                let part = part.get(..count).unwrap_or_default();
+                self.log.write_all(part)?;
+                self.unread.extend_from_slice(part);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => (),
+            Err(error) => return Err(error).context("cannot read the console"),
+        }
+        ensure!(Instant::now() < end, "out of time; last words: {:?}", last_words(&self.unread));
+        Ok(())
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Model {
 pub enum Origin<'a> {
     /// Power-on.
     PowerOn,
+    /// Power-on, with SeaBIOS's menu on the console; it waits a minute for a key.
+    Menu,
     /// A snapshot in its disks.
     Snapshot(&'a str),
     /// Another machine, through this URI.
@@ -133,6 +135,25 @@ impl Bench<'_> {
         self.dir.join(format!("tpm-{name}"))
     }
 
+    /// Starts the emulator without a machine, on the folder `name`; its server waits for clients.
+    pub fn alone(&self, name: &str) -> Result<Alone> {
+        let sockets = Sockets::new()?;
+        let socket = sockets.0.join("tpm");
+        let arguments =
+            ["--server", &format!("type=unixio,path={}", socket.display()), "--flags", "not-need-init,startup-clear"]
+                .map(str::to_owned);
+        let log = self.dir.join("emulator-alone.log");
+        let mut chip = self.software.start(self.chip, &self.state(name), &log, &arguments)?;
+        let end = Instant::now() + START;
+        while !socket.exists() {
+            if !chip.alive() || Instant::now() >= end {
+                bail!("the emulator does not listen at {}", socket.display());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Alone { _chip: chip, socket, _sockets: sockets })
+    }
+
     /// Starts a machine whose TPM's state lies in the folder `name`. `emulator` is added to the emulator's arguments.
     pub fn start(&self, name: &str, origin: &Origin<'_>, emulator: &[String]) -> Result<Machine> {
         let chip = self.software.start(
@@ -166,6 +187,7 @@ impl Bench<'_> {
         // before the other one has let them go.
         match origin {
             Origin::PowerOn => command.arg("-S"),
+            Origin::Menu => command.args(["-S", "-machine", "graphics=off", "-boot", "menu=on,splash-time=60000"]),
             Origin::Snapshot(name) => command.args(["-S", "-loadvm", name]),
             Origin::Incoming(uri) => command.args(["-incoming", uri]),
         };
@@ -189,6 +211,20 @@ impl Bench<'_> {
             bail!("{error:#}; QEMU said:\n{}", qemu.end());
         }
         Ok(Machine { qemu, _chip: chip, guest, qmp, sockets })
+    }
+}
+
+/// An emulator without a machine.
+pub struct Alone {
+    _chip: Swtpm,
+    socket: PathBuf,
+    _sockets: Sockets,
+}
+
+impl Alone {
+    /// Where clients connect.
+    pub fn path(&self) -> &Path {
+        &self.socket
     }
 }
 
