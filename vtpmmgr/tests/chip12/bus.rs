@@ -11,6 +11,11 @@ use tpm_wire::{Engine, Progress, Transport, TransportError};
 use tpm12::{Options, Tpm12};
 use xen_abi::Instant;
 
+thread_local! {
+    /// A command is on its way: what an interrupt or the driver's next look at the chip would end.
+    static ON_ITS_WAY: Cell<bool> = const { Cell::new(false) };
+}
+
 /// What happens to one command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trouble {
@@ -200,7 +205,10 @@ impl Transport for Bus {
         let mut polled = false;
         core::future::poll_fn(|_| match core::mem::replace(&mut polled, true) {
             true => core::task::Poll::Ready(()),
-            false => core::task::Poll::Pending,
+            false => {
+                ON_ITS_WAY.set(true);
+                core::task::Poll::Pending
+            }
         })
         .await;
         self.0.inside.set(false);
@@ -221,7 +229,7 @@ pub fn drive<O>(timer: &Timer, work: impl Future<Output = O>) -> (O, Duration) {
         match turn(&mut (), now, &[], timer, work.as_mut()) {
             Turn::Done(output) => return (output, now.since(start)),
             Turn::Wait(Some(at)) => now = now.max(at),
-            Turn::Wait(None) => (),
+            Turn::Wait(None) => assert!(ON_ITS_WAY.take(), "asleep for ever"),
         }
     }
     panic!("the chip client waits for ever");

@@ -170,19 +170,20 @@ fn operations_take_turns_and_one_that_is_given_up_stops_no_other() {
         let mut other = super::bus::rng(7);
         let mut first = pin!(chip.unseal(&kit.root, &kit.sealed, None, rng));
         let mut second = pin!(chip.counter_increment(&kit.root, &kit.counter, &mut other));
-        let (mut one, mut two) = (None, None);
+        let (mut one, mut two, mut turns) = (None, None, 0);
         poll_fn(|context| {
-            for _ in 0..2 {
-                if two.is_none()
-                    && let Poll::Ready(output) = second.as_mut().poll(context)
-                {
-                    two = Some(output);
-                }
-                if one.is_none()
-                    && let Poll::Ready(output) = first.as_mut().poll(context)
-                {
-                    one = Some(output);
-                }
+            turns += 1;
+            // Whoever waits was polled before the other ends.
+            if turns > 1
+                && two.is_none()
+                && let Poll::Ready(output) = second.as_mut().poll(context)
+            {
+                two = Some(output);
+            }
+            if one.is_none()
+                && let Poll::Ready(output) = first.as_mut().poll(context)
+            {
+                one = Some(output);
             }
             if one.is_some() && two.is_some() { Poll::Ready(()) } else { Poll::Pending }
         })
