@@ -394,3 +394,6 @@ chip_form! {
     /// A key that signs only what the chip says about itself, and its secret.
     AttestationKey, 2048, "the attestation key"
 }
+
+#[cfg(test)]
+mod tests;
