@@ -25,10 +25,12 @@ pub mod policy;
 pub mod requests;
 mod records;
 mod service;
-mod start;
+pub mod sealing;
+pub mod start;
 pub mod state;
 pub mod store;
 mod table_label;
+mod table_start;
 mod table_store;
 pub mod way;
 
@@ -36,7 +38,7 @@ pub use frontback::tpmback::Fronts;
 pub use table_label::LabelError;
 pub use messages::MALFORMED;
 pub use records::{MAX_VTPMS, StateError};
-pub use start::StartError;
+pub use table_start::StartError;
 
 use args::{Driver, Options};
 use chip12::{Chip, ChipInfo};
@@ -69,7 +71,7 @@ pub async fn run<F: Fronts, B: BlockDevice, T: Transport>(
         Some(Ok(disk)) => disk,
         Some(Err(error)) => return refuse(fronts, &StartError::Vault(error.into()), &stop).await,
     };
-    match start::open(options, disk, chip, cpu, on_chip).await {
+    match table_start::open(options, disk, chip, cpu, on_chip).await {
         Ok(ready) => {
             let behind = match options.driver {
                 Driver::Tis => Ok(None),
