@@ -17,6 +17,7 @@ mod hash;
 mod kdf;
 mod mac;
 pub mod number;
+mod passphrase;
 pub mod rsa;
 
 pub use cipher::{aes_cfb_decrypt, aes_cfb_encrypt, aes_ctr, aes_ofb, mgf1_sha1, mgf1_sha256};
@@ -25,6 +26,7 @@ pub use drbg::{Drbg, DrbgError};
 pub use hash::{SHA1_SIZE, SHA256_SIZE, SHA384_SIZE, Sha1, sha1, sha256, sha384};
 pub use kdf::{kdfa_sha256, kdfe_sha256};
 pub use mac::{hkdf_sha256, hmac_sha1, hmac_sha256};
+pub use passphrase::{pbkdf2_sha512, sha512};
 /// The randomness trait of the crates behind this door; [`Drbg`] implements it.
 pub use rand_core::CryptoRng;
 

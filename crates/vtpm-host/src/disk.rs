@@ -1,20 +1,24 @@
-//! A file as a block device.
+//! A file or a block device of the host, as the vault's disk.
 
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 use xen_abi::{BlockDevice, DiskError, SECTOR_SIZE};
 
 /// A file of a fixed number of whole sectors.
+#[derive(Clone)]
 pub struct FileDisk {
-    file: File,
+    file: Rc<File>,
     sectors: u64,
 }
 
 impl FileDisk {
     /// The file as it is long now; a rest that is less than a sector is not used.
-    pub fn new(file: File) -> std::io::Result<Self> {
-        let sectors = file.metadata()?.len() / SECTOR_SIZE as u64;
-        Ok(Self { file, sectors })
+    pub fn new(mut file: File) -> std::io::Result<Self> {
+        // A block device has no length among its metadata.
+        let sectors = file.seek(SeekFrom::End(0))? / SECTOR_SIZE as u64;
+        Ok(Self { file: Rc::new(file), sectors })
     }
 
     fn offset(&self, sector: u64, len: usize) -> Result<u64, DiskError> {

@@ -155,7 +155,7 @@ fn refused(folder: &Folder) -> Output {
 fn a_second_program_and_a_lost_key_are_refused_and_nothing_changes() {
     let folder = Folder::new("refused");
     let first = Running::start(&folder);
-    drop(first.connect());
+    assert_eq!(transact(&mut first.connect(), READ_PUBEK, &[0; 20]).0, 0, "it has the folder");
     let output = refused(&folder);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("another vtpm-host uses the state folder"), "{output:?}");
