@@ -92,9 +92,15 @@ impl<'a, T: Transport> Chip<'a, T> {
         Ok(response)
     }
 
-    /// Unloads an object or ends a session. Nothing depends on the answer: a chip that has lost it already says so.
+    /// Unloads an object or ends a session. Nothing depends on the answer: a chip that has lost it already says so, and what is left
+    /// behind all the same is freed when its room is needed ([`Self::restart`]).
     async fn flush(&self, handle: u32) {
-        let _ = self.call(cc::FLUSH_CONTEXT, &handle.to_be_bytes()).await;
+        for _ in 0..2 {
+            match self.call(cc::FLUSH_CONTEXT, &handle.to_be_bytes()).await {
+                Err(error) if refusal(&error, cc::FLUSH_CONTEXT).is_none_or(|kind| kind >= rc::CONTEXT_GAP) => (),
+                _ => break,
+            }
+        }
     }
 }
 
@@ -110,13 +116,14 @@ fn packet(tag: u16, code: u32, body: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     packet
 }
 
-/// Checks a response's return code, then its tag.
+/// Checks a response's return code, then its tag. A code that TPM 2.0 cannot have (part 2, section 6.6.2: neither format 1 nor a
+/// code of version 2.0) is no refusal but garbage.
 fn accept(response: &[u8], code: u32, tag: u16) -> Result<(), ChipError> {
     let malformed = ChipError::Malformed { ordinal: code };
     let (header, _) = ResponseHeader::parse(response).map_err(|_| malformed)?;
     match header.code.get() {
         0 if header.tag.get() == tag => Ok(()),
-        0 => Err(malformed),
+        refusal if refusal & 0x180 == 0 => Err(malformed),
         refusal => Err(ChipError::Refused { ordinal: code, code: refusal }),
     }
 }
