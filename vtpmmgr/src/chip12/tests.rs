@@ -250,3 +250,5 @@ fn a_forwarded_answer_is_checked() {
     fake.fault(0x46, Fault::Bytes(&[0, 0xc4, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 5, 1, 2, 3, 4, 5]));
     assert_eq!(send(0x46, 4).err(), Some(ChipError::Malformed { ordinal: 0x46 }));
 }
+
+mod whole;

@@ -1,6 +1,6 @@
 //! The commands.
 
-use super::state::{Auth, Code, Result, State};
+use super::state::{Auth, Code, Counter, Result, State};
 use alloc::vec;
 use alloc::vec::Vec;
 use tpm_crypto::{aead, hmac_sha1, sha1};
@@ -11,19 +11,30 @@ const STORAGE_KEY: [u8; 47] = [
     1, 1, 0, 0, 0, 0x11, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 3, 0, 1, 0, 0, 0, 12, 0, 0, 8, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 ];
-/// TPM_PCR_INFO_LONG up to the localities, and from there on, when no PCR is selected.
-const PCR_INFO_TAG: [u8; 2] = [0, 6];
-const NO_PCRS: [u8; 50] = {
-    let mut bytes = [0; 50];
-    bytes[1] = 3;
-    bytes[6] = 3;
-    bytes
+/// The template of an identity key: for signatures with SHA-1 and PKCS #1 v1.5.
+pub(super) const IDENTITY_KEY: [u8; 47] = {
+    let mut key = STORAGE_KEY;
+    key[5] = 0x12;
+    key[16] = 1;
+    key[18] = 2;
+    key
 };
+/// The tag of TPM_PCR_INFO_LONG.
+const PCR_INFO_TAG: [u8; 2] = [0, 6];
+/// TPM_PCR_SELECTION of no PCR.
+const NO_PCRS: [u8; 5] = [0, 3, 0, 0, 0];
 
-struct Reply {
-    handles: Vec<u8>,
-    out: Vec<u8>,
-    auths: Vec<Auth>,
+pub(super) struct Reply {
+    pub handles: Vec<u8>,
+    pub out: Vec<u8>,
+    pub auths: Vec<Auth>,
+}
+
+/// TPM_COUNTER_VALUE.
+pub(super) fn counter_value(counter: &Counter) -> Vec<u8> {
+    let mut value = vec![];
+    Writer::new(&mut value).u16(0x0e).bytes(&counter.label).u32(counter.value);
+    value
 }
 
 fn plain(out: Vec<u8>) -> Result<Reply> {
@@ -85,10 +96,25 @@ impl State {
             (0x00c1, 0x53) => plain(vec![])?,
             (0x00c1, 0x65) => self.capability(&mut p)?,
             (0x00c1, 0x46) => self.random(&mut p)?,
-            (0x00c1, 0x15) => match p.u32()? {
-                index @ 0..24 => plain(vec![index as u8; 20])?,
-                _ => return Err(Code(2)),
-            },
+            (0x00c1, 0x15) => {
+                let index = p.u32()? as usize;
+                plain(self.pcrs.get(index).ok_or(Code(2))?.to_vec())?
+            }
+            (0x00c1, 0x14) => {
+                let index = p.u32()? as usize;
+                let pcr = self.pcrs.get_mut(index).ok_or(Code(2))?;
+                *pcr = sha1(&[pcr, &p.array::<20>()?]);
+                plain(pcr.to_vec())?
+            }
+            (0x00c2, 0xdc) => self.create_counter(params, &mut p, &mut a)?,
+            (0x00c2, 0xdd) => self.increment_counter(params, &mut p, &mut a)?,
+            (0x00c1, 0xde) => {
+                let id = p.u32()?;
+                plain(counter_value(self.counters.iter().find(|counter| counter.id == id).ok_or(Code(69))?))?
+            }
+            (0x00c2, 0x16) => self.quote(params, &mut p, &mut a)?,
+            (0x00c3, 0x79) => self.make_identity(params, &mut p, &mut a)?,
+            (0x00c2, 0x81) => self.owner_read_internal_pub(params, &mut p, &mut a)?,
             (0x00c1, 0xf1) => {
                 let mut out = vec![];
                 Writer::new(&mut out).u16(0x14).u64(77).u16(1).bytes(&self.tick_nonce);
@@ -132,6 +158,10 @@ impl State {
                 w.u16(self.sessions.len() as u16);
                 self.sessions.keys().fold(&mut w, |w, handle| w.u32(*handle))
             }
+            (0x14, 6) => {
+                w.u16(self.counters.len() as u16);
+                self.counters.iter().fold(&mut w, |w, counter| w.u32(counter.id))
+            }
             _ => return Err(Code(0x2c)),
         };
         let mut out = vec![];
@@ -167,6 +197,7 @@ impl State {
         let (kind, value, nonce_odd) = (p.u16()?, p.u32()?, p.array::<20>()?);
         let entity = match kind {
             1 => value,
+            2 => 0x4000_0001,
             4 => 0x4000_0000,
             _ => return Err(Code(3)),
         };
@@ -223,7 +254,15 @@ impl State {
             return Err(Code(3));
         }
         let usage = Self::decrypt_auth(&auth, &usage, true);
-        Ok(Reply { handles: vec![], out: self.wrap(1, &usage), auths: vec![auth] })
+        Ok(Reply { handles: vec![], out: self.key(&STORAGE_KEY, &usage), auths: vec![auth] })
+    }
+
+    /// A TPM_KEY after this template; every key's public part is that of the one RSA key that the chip has.
+    pub(super) fn key(&mut self, template: &[u8; 47], usage: &[u8; 20]) -> Vec<u8> {
+        let wrapped = self.wrap(1, usage);
+        let mut key = template[..39].to_vec();
+        Writer::new(&mut key).sized32(&self.ek.public().modulus()).sized32(&wrapped);
+        key
     }
 
     fn load_key2(&mut self, params: &[u8], p: &mut Reader<'_>, a: &mut Reader<'_>) -> Result<Reply> {
@@ -233,7 +272,9 @@ impl State {
         let mut auth = self.auth(a)?;
         let secret = self.key_auth(parent)?;
         self.check(&mut auth, secret, parent, &digest, 1)?;
-        let usage = self.unwrap(1, blob, 33)?;
+        // What precedes the private part, its length included.
+        let private = blob.get(39 + 4 + 256 + 4..).ok_or(Code(33))?;
+        let usage = self.unwrap(1, private, 33)?;
         let usage = usage.first_chunk::<20>().ok_or(Code(33))?;
         let handle = self.load_key(*usage)?;
         Ok(Reply { handles: handle.to_be_bytes().to_vec(), out: vec![], auths: vec![auth] })
@@ -252,11 +293,14 @@ impl State {
         self.check(&mut auth, secret, key, &digest, 1)?;
         let mut i = Reader::new(info);
         let (tag, _creation, release) = (i.array::<2>()?, i.u8()?, i.u8()?);
-        if tag != PCR_INFO_TAG || i.rest() != NO_PCRS || release == 0 {
+        let (at_creation, at_release) = (i.array::<5>()?, i.array::<5>()?);
+        let (zero, digest) = (i.array::<20>()?, i.array::<20>()?);
+        let sound = at_creation == NO_PCRS && at_release[..2] == NO_PCRS[..2] && zero == [0; 20] && i.is_empty();
+        if tag != PCR_INFO_TAG || !sound || release == 0 {
             return Err(Code(3));
         }
         let blob_auth = Self::decrypt_auth(&auth, &encrypted, true);
-        let mut content = [&[release][..], &blob_auth, data].concat();
+        let mut content = [&[release][..], &blob_auth, &at_release, &digest, data].concat();
         if self.defect
             && let Some(last) = content.last_mut()
         {
@@ -275,9 +319,13 @@ impl State {
         let content = self.unwrap(2, blob, 19)?;
         let mut c = Reader::new(&content);
         let (release, blob_auth) = (c.u8()?, c.array::<20>()?);
+        let (pcrs, composite) = (c.array::<5>()?, c.array::<20>()?);
         self.check(&mut data, blob_auth, 0, &digest, 29)?;
         if release >> self.locality & 1 == 0 {
             return Err(Code(61));
+        }
+        if pcrs != NO_PCRS && composite != sha1(&[&self.composite(pcrs)]) {
+            return Err(Code(24));
         }
         let mut out = vec![];
         Writer::new(&mut out).sized32(c.rest());

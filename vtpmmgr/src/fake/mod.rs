@@ -1,9 +1,11 @@
 //! A TPM 1.2 chip for tests: honest in all that the manager uses, small in everything else, and able to misbehave.
 //!
-//! Authorization, nonces, ADIP and the endorsement key are real, so a client that gets them wrong is refused. Keys and sealed
-//! blobs are the chip's own encrypted form (to the client they are opaque). There are three session slots and three key
+//! Authorization, nonces, ADIP and the endorsement key are real, so a client that gets them wrong is refused. The private
+//! parts of keys and sealed blobs are the chip's own encrypted form (to the client they are opaque); every key's public part is that of
+//! the one RSA key that the chip has. There are three session slots and three key
 //! slots, so a leak is noticed.
 
+mod attest;
 mod commands;
 mod ek;
 mod forms;

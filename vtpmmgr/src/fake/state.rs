@@ -25,7 +25,20 @@ pub struct State {
     pub sessions: BTreeMap<u32, Session>,
     /// Secrets of loaded keys.
     pub keys: BTreeMap<u32, [u8; 20]>,
+    /// PCR n starts as n in every byte.
+    pub pcrs: [[u8; 20]; 24],
+    pub counters: Vec<Counter>,
+    /// The counter that was stepped since the last start; another one cannot be.
+    pub active_counter: Option<u32>,
     pub tick_nonce: [u8; 20],
+}
+
+/// A monotonic counter.
+pub struct Counter {
+    pub id: u32,
+    pub label: [u8; 4],
+    pub value: u32,
+    pub auth: [u8; 20],
 }
 
 pub struct Session {
@@ -60,6 +73,9 @@ impl State {
             owner: None,
             sessions: BTreeMap::new(),
             keys: BTreeMap::new(),
+            pcrs: core::array::from_fn(|index| [index as u8; 20]),
+            counters: Vec::new(),
+            active_counter: None,
         }
     }
 
@@ -67,12 +83,15 @@ impl State {
         self.started = false;
         self.sessions.clear();
         self.keys.clear();
+        self.pcrs = core::array::from_fn(|index| [index as u8; 20]);
+        self.active_counter = None;
         self.tick_nonce = self.rng.bytes();
     }
 
     pub fn clear(&mut self) {
         self.power_cycle();
         self.owner = None;
+        self.counters.clear();
         self.proof = self.rng.bytes();
     }
 
@@ -108,6 +127,8 @@ impl State {
         match (handle, self.owner) {
             (0x4000_0000, Some((_, srk))) => Ok(srk),
             (0x4000_0000, None) => Err(Code(18)),
+            (0x4000_0001, Some((owner, _))) => Ok(owner),
+            (0x4000_0001, None) => Err(Code(18)),
             _ => self.keys.get(&handle).copied().ok_or(Code(12)),
         }
     }
