@@ -18,6 +18,7 @@ pub mod fake;
 pub mod anchor;
 pub mod hardware;
 pub mod label;
+pub mod life;
 pub mod management;
 mod messages;
 pub mod opening;

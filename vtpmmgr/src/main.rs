@@ -15,9 +15,12 @@ use frontback::tpmfront::TpmFront;
 use frontback::xenstore::Client;
 use tpm_tis::{ChipLink, LOCALITIES, LOCALITY_SIZE, Timeouts, TisBus};
 use vtpmmgr::args::{self, Irq, Options};
-use vtpmmgr::chip12::Chip;
+use vtpmmgr::hardware::ChipInfo;
+use vtpmmgr::life::{Ports, live};
+use vtpmmgr::policy::BackLabels;
+use vtpmmgr::refuse;
+use vtpmmgr::requests::MALFORMED;
 use vtpmmgr::way::{Either, FrontWay};
-use vtpmmgr::{MALFORMED, refuse, run};
 use xen_abi::{Clock, Instant};
 use xen_guest::{Guest, Mmio, Shutdown, set_log_level, shutdown};
 
@@ -27,7 +30,7 @@ const CLOSING_TIME: Duration = Duration::from_secs(3);
 xen_guest::entry!(main);
 
 fn main(guest: Guest) {
-    let Guest { command_line, clock, mut entropy, xen } = guest;
+    let Guest { command_line, clock, entropy, xen } = guest;
     let Some(xen) = xen else {
         log::error!(target: "vtpmmgr", "There is no Xen here; this image is a domain: start it with xl create");
         shutdown(Shutdown::Crash)
@@ -71,7 +74,7 @@ fn main(guest: Guest) {
     } else {
         Either::First(ChipLink::new(&tis))
     };
-    let chip = Chip::new(way, &timer);
+    let labels = BackLabels { back: &back, labels: xen.ports.labels() };
     let mut life = Box::pin(async {
         if let Err(error) = &given {
             return refuse(&back, error, &stop).await;
@@ -80,8 +83,10 @@ fn main(guest: Guest) {
             return refuse(&back, error, &stop).await;
         }
         let raise = |timeouts| tis.borrow_mut().set_timeouts(Timeouts::DEFAULT.raised_to(timeouts));
-        let on_chip = |info: &vtpmmgr::chip12::ChipInfo| info.timeouts.into_iter().for_each(raise);
-        run(options, &back, Disk::open_durable(&disk), &chip, &mut entropy, on_chip, &stop).await;
+        let on_chip = |info: &ChipInfo| info.timeouts.into_iter().for_each(raise);
+        let disk = Disk::open_durable(&disk);
+        let ports = Ports { fronts: &back, labels: &labels, disk, way, cpu: entropy, timer: &timer };
+        live(options, ports, on_chip, &stop).await;
     });
     while let Turn::Wait(deadline) = turn(&mut xen, clock.now(), &drivers, &timer, life.as_mut()) {
         xen.wait(deadline);
