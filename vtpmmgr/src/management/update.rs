@@ -52,16 +52,16 @@ async fn update<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
         let approval = check(group)?;
         // Whoever cannot open the group cannot seal its key anew either.
         let key = office.policy.borrow().group_key(group).map_err(|_| Refused(code::AUTHFAIL))?;
-        Ok((group.uuid, approval, key, group.config.pcrs.clone()))
+        Ok((group.uuid, approval, key))
     };
-    let (uuid, Approval { config, is_known }, key, known) = office.state(look).await?;
+    let (uuid, Approval { config, is_known }, key) = office.state(look).await?;
     if is_known {
         return Ok(());
     }
     let sequence = config.sequence;
     if index == 0 {
         // The first group's conditions are the manager's own.
-        roots.approve(office, &known, &config.pcrs, rng).await?;
+        roots.approve(office, &config.pcrs, rng).await?;
         office.edit_group(&uuid, |group| newer(group, sequence).map(|()| group.config = config)).await?;
     } else {
         let mut seals = Vec::with_capacity(config.pcrs.len());

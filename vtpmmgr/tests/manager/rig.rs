@@ -14,7 +14,7 @@ use vault::{Journal, Kind, Over, Owner, VaultKey};
 use vtpmmgr::anchor::MonotonicCounter;
 use vtpmmgr::args::{AuthChoice, OWNER_WELL_KNOWN, Options, Rollback, SRK_WELL_KNOWN};
 use vtpmmgr::desk::{Service, serve};
-use vtpmmgr::hardware::{ChipError, Hardware, RootKey, Settings};
+use vtpmmgr::hardware::{ChipError, Hardware, PcrSelection, RootKey, Settings};
 use vtpmmgr::label::{Label, SealedRoot, When};
 use vtpmmgr::management::Roots;
 use vtpmmgr::policy::PeerLabels;
@@ -56,6 +56,8 @@ pub struct World<T = Bus> {
     pub disk: RamDisk,
     pub root: RootKey,
     pub made_now: bool,
+    /// `seal_pcrs=`.
+    pub seal_pcrs: u32,
 }
 
 impl World {
@@ -91,7 +93,7 @@ impl<T: Transport + Clone> World<T> {
             Journal::create(disk.clone(), OWNER, &key, &label.to_bytes(), state.parts(), Over::Blank, &mut rng).await
         });
         assert!(made.0.is_ok());
-        Self { chip, disk, root, made_now: true }
+        Self { chip, disk, root, made_now: true, seal_pcrs: 0 }
     }
 
     /// Tries to have the chip open the disk's label, with `code` if it comes to that.
@@ -307,7 +309,7 @@ pub fn manage_on<T: Transport + Clone, B: BlockDevice, O>(
         });
         let journal = journal.await.unwrap();
         let label = Label::parse(journal.label()).unwrap();
-        let roots = Roots::new(Zeroizing::new(SECRET), label);
+        let roots = Roots::new(label, PcrSelection::from_mask(world.seal_pcrs).unwrap());
         let store = Store::<_, NoCounter>::new(journal, state, rng(5));
         let service = Service {
             store,
