@@ -16,6 +16,7 @@ mod seal;
 mod session;
 
 use crate::hardware::{Bank, ChipError};
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
@@ -42,13 +43,12 @@ pub struct Chip<'a, T> {
     /// The PCR bank in use, once asked for.
     bank: Cell<Option<Bank>>,
     /// The persistent storage root key that was last found to be the pinned one.
-    known: RefCell<Option<Known>>,
+    known: RefCell<Option<Rc<Known>>>,
     /// Randomness for the sessions of operations that are given none.
     rng: RefCell<Option<Drbg>>,
 }
 
 /// A persistent storage root key whose Name was found right.
-#[derive(Clone)]
 struct Known {
     handle: u32,
     name: Name,

@@ -5,6 +5,7 @@ use super::session::Session;
 use super::{Chip, ChipError, Known, Name};
 use crate::args::{AuthChoice, AuthData, OWNER_WELL_KNOWN};
 use crate::hardware::{NewRoot, RootKey, Settings, Version};
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tpm_crypto::{Drbg, ct_eq};
 use tpm_wire::v20::{cc, handle, rh};
@@ -166,8 +167,9 @@ impl<T: Transport> Chip<'_, T> {
             .borrow()
             .clone()
             .filter(|known| known.name == pinned.name && pinned.source == Source::Persistent(known.handle));
-        if let Some(Known { handle, name, key }) = known {
-            return Ok(Root { handle, transient: false, name, key, secret });
+        if let Some(known) = known {
+            let Known { handle, name, ref key } = *known;
+            return Ok(Root { handle, transient: false, name, key: key.clone(), secret });
         }
         let loaded = match pinned.source {
             Source::Persistent(at) => self.read_public(at).await?.ok_or(ChipError::OtherRoot)?,
@@ -180,7 +182,7 @@ impl<T: Transport> Chip<'_, T> {
         };
         let Loaded { handle, transient, name, .. } = loaded;
         if !transient {
-            *self.known.borrow_mut() = Some(Known { handle, name, key: key.clone() });
+            *self.known.borrow_mut() = Some(Rc::new(Known { handle, name, key: key.clone() }));
         }
         Ok(Root { handle, transient, name, key, secret })
     }

@@ -1,1 +1,138 @@
 //! Vectors and refusals that need no chip.
+
+use super::keys::{Kind, attestation_template, endorsement_template, public_key, storage_key, storage_template};
+use super::session::{name_of, session_key, stripped};
+use super::{accept, packet};
+use crate::hardware::ChipError;
+use alloc::vec;
+use alloc::vec::Vec;
+use tpm_crypto::Drbg;
+use tpm_crypto::ecc::P256Private;
+use tpm_wire::Writer;
+use tpm_wire::v20::{Public, Unique, object};
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn secrets_end_with_their_last_byte_that_is_not_zero() {
+    assert_eq!(stripped(&[0; 20]), []);
+    assert_eq!(stripped(&[]), []);
+    assert_eq!(stripped(&[0, 1, 0, 2, 0, 0]), [0, 1, 0, 2]);
+    assert_eq!(stripped(&[5; 20]), [5; 20]);
+}
+
+// Worked out with Python's hmac from part 1, section 19.6.8: KDFa(salt, "ATH", nonceTPM, nonceCaller, 256).
+#[test]
+fn the_session_key_is_derived_as_laid_down() {
+    let key = session_key(&[1; 32], &[2; 32], &[3; 32]);
+    assert_eq!(key[..], hex("d61e4115d0e81cb1945ebb5d9b419bee7a4ee232e491f18649e90032a4af1aaa")[..]);
+}
+
+#[test]
+fn a_salt_can_be_recovered_by_the_keys_owner_only() {
+    let mut rng = Drbg::new(&[7; 48], b"").unwrap();
+    let private = P256Private::generate(&mut rng);
+    let key = super::SaltKey::P256(private.public());
+    let (salt, encrypted) = key.salt(&mut rng).unwrap();
+    // TPMS_ECC_POINT: two coordinates behind their lengths.
+    assert_eq!((encrypted.len(), &encrypted[..2], &encrypted[34..36]), (68, &[0, 32][..], &[0, 32][..]));
+    let ephemeral = tpm_crypto::ecc::P256Public::new(&encrypted[2..34], &encrypted[36..]).unwrap();
+    let recover = |private: &P256Private| {
+        let (mut out, (x, _), (own, _)) = ([0; 32], ephemeral.coordinates(), private.public().coordinates());
+        tpm_crypto::kdfe_sha256(&*private.agree(&ephemeral), b"SECRET", &x, &own, &mut out);
+        out
+    };
+    assert_eq!(recover(&private), *salt);
+    assert_ne!(recover(&P256Private::generate(&mut rng)), *salt);
+    assert_ne!(*key.salt(&mut rng).unwrap().0, *salt);
+}
+
+/// A storage key's public area, with changes.
+fn area(change: impl FnOnce(&mut Public<'_>)) -> Vec<u8> {
+    let mut rng = Drbg::new(&[9; 48], b"").unwrap();
+    let (x, y) = P256Private::generate(&mut rng).public().coordinates();
+    let template = storage_template(Kind::P256);
+    let mut public = Public::parse(&template).unwrap();
+    if let Unique::Ecc(parms, ..) = public.unique {
+        public.unique = Unique::Ecc(parms, &x, &y);
+    }
+    change(&mut public);
+    let mut out = Vec::new();
+    public.put(&mut Writer::new(&mut out));
+    out
+}
+
+#[test]
+fn only_a_plain_storage_key_is_taken_as_root() {
+    assert!(storage_key(&area(|_| ())).is_some());
+    for needed in [
+        object::FIXED_TPM,
+        object::FIXED_PARENT,
+        object::SENSITIVE_DATA_ORIGIN,
+        object::USER_WITH_AUTH,
+        object::RESTRICTED,
+        object::DECRYPT,
+    ] {
+        assert!(storage_key(&area(|public| public.attributes &= !needed)).is_none(), "{needed:#x}");
+    }
+    assert!(storage_key(&area(|public| public.attributes |= object::SIGN)).is_none());
+    assert!(storage_key(&area(|public| public.policy = &[1; 32])).is_none());
+    assert!(storage_key(&area(|public| public.name_alg = 0x0c)).is_none());
+    assert!(storage_key(&area(|public| public.attributes &= !object::NO_DA)).is_some());
+    let change = |parms: fn(&mut tpm_wire::v20::EccParms)| {
+        area(|public| {
+            if let Unique::Ecc(found, ..) = &mut public.unique {
+                parms(found);
+            }
+        })
+    };
+    assert!(storage_key(&change(|parms| parms.symmetric = tpm_wire::v20::Symmetric::Null)).is_none());
+    assert!(storage_key(&change(|parms| parms.curve = 4)).is_none());
+    // Not a point of the curve, and a template without a key in it.
+    assert!(
+        storage_key(&area(|public| if let Unique::Ecc(_, x, _) = &mut public.unique {
+            *x = &[1; 32]
+        }))
+        .is_none()
+    );
+    assert!(storage_key(&storage_template(Kind::P256)).is_none());
+    assert!(storage_key(&storage_template(Kind::Rsa2048)).is_none());
+    assert!(public_key(&attestation_template(Kind::P256)).is_none());
+    let good = area(|_| ());
+    for cut in 0..good.len() {
+        assert!(storage_key(&good[..cut]).is_none());
+    }
+}
+
+#[test]
+fn templates_are_those_of_the_tcg_to_the_byte() {
+    // Template L-2 (EK Credential Profile 2.3, annex B.3.4); L-1 differs in its type and size.
+    let l2 = endorsement_template(Kind::P256);
+    let policy = "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
+    let zeros = "00".repeat(32);
+    let want = ["0023000b000300b20020", policy, "0006008000430010000300100020", &zeros, "0020", &zeros].concat();
+    assert_eq!(l2, hex(&want));
+    assert_eq!(endorsement_template(Kind::Rsa2048).len(), 314);
+    assert_eq!(attestation_template(Kind::P256), hex("0023000b00050472000000100018000b0003001000000000"));
+    assert_eq!(name_of(b"abc")[..], *[&hex("000b")[..], &tpm_crypto::sha256(&[b"abc"])].concat());
+}
+
+#[test]
+fn answers_that_are_no_answers() {
+    let answer = |tag: u16, code: u32| packet(tag, code, &[]);
+    let malformed = Err(ChipError::Malformed { ordinal: 0x15e });
+    assert_eq!(accept(&answer(0x8001, 0), 0x15e, 0x8001), Ok(()));
+    assert_eq!(accept(&answer(0x8001, 0), 0x15e, 0x8002), malformed);
+    assert_eq!(accept(&answer(0x00c4, 0), 0x15e, 0x8001), malformed);
+    for garbage in [1, 0x10, 0x1e, 0x7f, 0x8000_0000] {
+        assert_eq!(accept(&answer(0x8001, garbage), 0x15e, 0x8001), malformed, "{garbage:#x}");
+    }
+    for code in [0x84, 0x100, 0x1c4, 0x98e, 0x922] {
+        assert_eq!(accept(&answer(0x8001, code), 0x15e, 0x8002), Err(ChipError::Refused { ordinal: 0x15e, code }));
+    }
+    for cut in 0..10 {
+        assert_eq!(accept(&vec![0x80; cut], 0x15e, 0x8001), malformed);
+    }
+}
