@@ -7,6 +7,7 @@ mod build;
 mod cpio;
 mod debian;
 mod elf;
+mod emulator;
 mod fuzz;
 mod initrd;
 mod packages;
