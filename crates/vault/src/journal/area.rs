@@ -54,17 +54,14 @@ pub struct AreaKey {
 
 impl AreaKey {
     /// For a new checkpoint.
-    pub fn random(superblock: &Superblock, key: &VaultKey, rng: &mut impl CryptoRng) -> Self {
+    pub fn random(superblock: &Superblock, key: &VaultKey, sequence: u64, rng: &mut impl CryptoRng) -> Self {
         let mut salt = [0; 32];
         rng.fill_bytes(&mut salt);
-        Self::derive(superblock, key, salt)
+        Self::derive(superblock, key, sequence, salt)
     }
 
-    fn derive(superblock: &Superblock, key: &VaultKey, salt: [u8; 32]) -> Self {
-        let mut salted = [0; 48];
-        let (head, tail) = salted.split_at_mut(32);
-        head.copy_from_slice(&salt);
-        tail.copy_from_slice(superblock.vault_id());
+    fn derive(superblock: &Superblock, key: &VaultKey, sequence: u64, salt: [u8; 32]) -> Self {
+        let salted = [&salt[..], superblock.vault_id(), &sequence.to_be_bytes()].concat();
         let mut out = Zeroizing::new([0; aead::KEY_SIZE]);
         hkdf_sha256(key.as_bytes(), &salted, b"xen-vtpm vault 1 journal", &mut out[..]);
         Self { key: out, binding: superblock.binding(), salt }
@@ -120,7 +117,7 @@ impl AreaHeader {
 
     /// The area's key, if the holder of `key` wrote the header.
     pub fn open(&self, superblock: &Superblock, key: &VaultKey) -> Option<AreaKey> {
-        let area = AreaKey::derive(superblock, key, self.raw.salt);
+        let area = AreaKey::derive(superblock, key, self.sequence(), self.raw.salt);
         ct_eq(&tag(&area, &self.raw, &self.label), &self.raw.tag).then_some(area)
     }
 

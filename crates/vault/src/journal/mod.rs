@@ -91,7 +91,7 @@ impl<B: BlockDevice> Journal<B> {
         wipe(&disk, &superblock, 1).await?;
         wipe(&disk, &superblock, 0).await?;
         disk.flush().await?;
-        let area = AreaKey::random(&superblock, key, rng);
+        let area = AreaKey::random(&superblock, key, 1, rng);
         let place = write_parts(&disk, &superblock, 0, &area, header_blocks(label.len()), parts, rng).await?;
         let header = AreaHeader::new(&area, 1, label, place.index, place.previous);
         disk.write(superblock.slot_start(0), &header.to_sectors()).await?;
@@ -212,7 +212,7 @@ impl<B: BlockDevice> Journal<B> {
         let sequence = sequence.ok_or(VaultError::Damaged { what: "its sequence numbers have run out" })?;
         self.settle().await?;
         let spare = 1 - self.half;
-        let area = AreaKey::random(&self.superblock, &self.key, rng);
+        let area = AreaKey::random(&self.superblock, &self.key, sequence, rng);
         let start = header_blocks(label.len());
         let place = write_parts(&self.disk, &self.superblock, spare, &area, start, parts, rng).await?;
         self.disk.flush().await?;
