@@ -251,11 +251,14 @@ fn say_chip(info: &ChipInfo) {
 async fn seed<T: Transport>(chip: &Hardware<'_, T>, cpu: &mut impl EntropySource) -> Result<Drbg, StartError> {
     let mut material = Zeroizing::new([0; 96]);
     let (from_chip, from_cpu) = material.split_at_mut(48);
+    // The chip's bytes travel under secrets of the processor's, which are good for nothing else.
+    let mut for_the_way = Zeroizing::new([0; 48]);
+    match cpu.fill(&mut *for_the_way).and_then(|()| cpu.fill(from_cpu)) {
+        Ok(()) => chip.provide_entropy(&*for_the_way),
+        Err(error) => log::warn!(target: "vtpmmgr", "randomness comes from the TPM chip alone: {error}"),
+    }
     let random = chip.random(48).await?;
     from_chip.iter_mut().zip(random.iter()).for_each(|(to, from)| *to = *from);
-    if let Err(error) = cpu.fill(from_cpu) {
-        log::warn!(target: "vtpmmgr", "randomness comes from the TPM chip alone: {error}");
-    }
     Drbg::new(&*material, b"vtpmmgr").map_err(StartError::Entropy)
 }
 

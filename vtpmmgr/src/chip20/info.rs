@@ -92,14 +92,19 @@ impl<T: Transport> Chip<'_, T> {
 
     /// What kind of key the chip makes for the manager: P-256 if it can.
     pub(super) async fn key_kind(&self) -> Result<Kind, ChipError> {
+        if let Some(kind) = self.kind.get() {
+            return Ok(kind);
+        }
         let curves: Result<Vec<u16>, _> =
             self.capability(cap::ECC_CURVES, 0, MAX_HANDLES, |r| (0..r.u32()?).map(|_| r.u16()).collect()).await;
-        match curves {
-            Ok(curves) if curves.contains(&curve::NIST_P256) => Ok(Kind::P256),
+        let kind = match curves {
+            Ok(curves) if curves.contains(&curve::NIST_P256) => Kind::P256,
             // A chip without elliptic curves may not know the capability either.
-            Ok(_) | Err(ChipError::Refused { .. }) => Ok(Kind::Rsa2048),
-            Err(error) => Err(error),
-        }
+            Ok(_) | Err(ChipError::Refused { .. }) => Kind::Rsa2048,
+            Err(error) => return Err(error),
+        };
+        self.kind.set(Some(kind));
+        Ok(kind)
     }
 
     /// The bank that the manager uses: the first of SHA-256, SHA-384 and SHA-1 that has all 24 PCRs.

@@ -42,6 +42,8 @@ pub struct Chip<'a, T> {
     timer: &'a Timer,
     /// The PCR bank in use, once asked for.
     bank: Cell<Option<Bank>>,
+    /// What kind of key it makes, once asked for.
+    kind: Cell<Option<keys::Kind>>,
     /// The persistent storage root key that was last found to be the pinned one.
     known: RefCell<Option<Rc<Known>>>,
     /// Randomness for the sessions of operations that are given none.
@@ -58,7 +60,14 @@ struct Known {
 impl<'a, T: Transport> Chip<'a, T> {
     /// A client of the chip at the other end of `transport`.
     pub const fn new(transport: T, timer: &'a Timer) -> Self {
-        Self { transport, timer, bank: Cell::new(None), known: RefCell::new(None), rng: RefCell::new(None) }
+        Self {
+            transport,
+            timer,
+            bank: Cell::new(None),
+            kind: Cell::new(None),
+            known: RefCell::new(None),
+            rng: RefCell::new(None),
+        }
     }
 
     /// Gives the sessions of [`Self::random`] what their secrets are drawn from: at least 48 bytes from another source than

@@ -204,3 +204,44 @@ fn a_chip_that_stays_away_is_an_error_and_comes_back() {
     })
     .unwrap();
 }
+
+#[test]
+fn pcrs_that_were_changed_on_their_way_do_not_go_with_a_quote() {
+    let bus = Bus::new();
+    let (root, _) = sealed(&bus);
+    session(&bus, &settings(), async |chip, rng| {
+        let (ak, _) = chip.ak_create(&root, None, &[1; 20], rng).await?;
+        // TPM2_PCR_Read: header, update counter, selection, count and size come before the value.
+        for at in [10 + 4 + 4 + 6 + 4 + 2, 10 + 4 + 4 + 6 + 4 + 2 + 31] {
+            bus.always(Some((0x17e, Trouble::Flip(at, 1))));
+            let quote = chip.quote(&root, &ak, &[1; 20], pcrs("0"), rng).await;
+            assert_eq!(quote.err(), Some(ChipError::Malformed { ordinal: 0x158 }));
+            bus.always(None);
+        }
+        // Its answer is longer than this.
+        for at in 10..200 {
+            bus.always(Some((0x158, Trouble::Flip(at, 1))));
+            assert!(chip.quote(&root, &ak, &[1; 20], pcrs("0"), rng).await.is_err(), "byte {at}");
+            bus.always(None);
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn random_bytes_are_hidden_as_soon_as_there_is_something_to_hide_them_with() {
+    let bus = Bus::new();
+    let timer = frontback::looper::Timer::new(xen_abi::Instant::from_millis(0));
+    let mut rng = tpm_crypto::Drbg::new(&[9; 48], b"").unwrap();
+    crate::drive(&timer, async {
+        let chip = vtpmmgr::hardware::Hardware::detect(&bus, &timer, settings()).await.unwrap();
+        chip.start().await.unwrap();
+        assert!(bus.leaked(&chip.random(32).await.unwrap()));
+        // Too little to draw secrets from.
+        chip.provide_entropy(&[1; 47]);
+        assert!(bus.leaked(&chip.random(32).await.unwrap()));
+        chip.create_root(&mut rng).await.unwrap();
+        assert!(!bus.leaked(&chip.random(32).await.unwrap()));
+    });
+}

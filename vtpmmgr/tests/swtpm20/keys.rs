@@ -254,3 +254,26 @@ fn the_endorsement_key_is_the_installed_one_or_the_standard_one() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_chip_without_elliptic_curves_makes_rsa_keys() {
+    let (bus, settings) = (Bus::new(), settings());
+    bus.no_ecc.set(true);
+    let root = new_root(&bus, &settings).unwrap();
+    assert_eq!(source(&root), (3, 0));
+    round_trip(&bus, &settings, &root).unwrap();
+    session(&bus, &settings, async |chip, rng| {
+        let (ak, _) = chip.ak_create(&root, None, &[1; 20], rng).await?;
+        let public = chip.ak_public(&ak)?;
+        let quote = chip.quote(&root, &ak, &[2; 20], pcrs("0-7"), rng).await?;
+        assert!(verify(&public.numbers, &quote.attest, &quote.signature));
+        let ek = EndorsementKey::from_tpmt_public(&chip.ek_public(None, rng).await?.encoded).unwrap();
+        let key = QuoteKey::from_tpmt_public(&public.encoded).unwrap();
+        assert!(matches!(public.numbers, KeyNumbers::Rsa { .. }));
+        let challenge = Credential::new(&ek, &key, rng).unwrap();
+        let answer = chip.activate(&root, None, &ak, &challenge.blob, rng).await?;
+        assert!(Credential::is_answered(&challenge.secret, true, &answer));
+        Ok(())
+    })
+    .unwrap();
+}
