@@ -37,6 +37,14 @@ random() {
     echo "${out:8}"
 }
 
+# hardware_random COUNT, hardware_pcr INDEX: the same of the machine's chip, through the vTPM and its manager.
+hardware_random() {
+    local out
+    out=$(payload "$(tpm "01c10000000e00000046$(number "$1")")") || return
+    echo "${out:8}"
+}
+hardware_pcr() { payload "$(tpm "01c10000000e00000015$(number "$1")")"; }
+
 # nv_define INDEX SIZE: an area that anyone may use while the NV storage is not locked (permission PPWRITE, no PCRs).
 nv_define() {
     local pcrs=0003000000 locality=1f digest

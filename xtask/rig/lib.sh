@@ -12,14 +12,19 @@ note() {
     echo "[$up] $*"
 }
 
-# Ends the script (or the scenario) with the last lines of the consoles of all domains there are.
+# Ends the script (or the scenario) with the last lines of the consoles of all domains that were started here, those that are
+# gone included, and of Xen itself.
 die() {
     note "FAILED: $*"
-    local name
-    for name in $(xl list | awk 'NR > 2 { print $1 }'); do
+    local mark name
+    for mark in "$RIG"/*.mark; do
+        [ -e "$mark" ] || continue
+        name=$(basename "$mark" .mark)
         echo "--- the end of the console of $name"
         console "$name" | tail -n 8
     done
+    echo "--- the end of Xen's own console"
+    xl dmesg | tail -n 12
     xl list
     exit 1
 }
@@ -95,12 +100,23 @@ start_manager() {
     xl create -q "$config"
 }
 
-# start_vtpm NAME [EXTRA] [UUID] [DISK]: the vTPM of the guest NAME; DISK is a file in $VTPM_STATE.
+# start_inner [EXTRA] [DISK]: the manager vtpmmgr2, whose chip is the vTPM vtpm-m2 of the manager above. EXTRA is added to the
+# example's extra= line.
+start_inner() {
+    local config=$RIG/vtpmmgr2.cfg disk=${2:-vtpmmgr2.img}
+    sed "s|/vtpmmgr2.img|/$disk|" "$VTPM_DIR/vtpmmgr2.cfg" >"$config"
+    set_line "$config" extra "\"tpmdriver=tpmfront $1\""
+    blank_disk "$disk"
+    console_mark vtpmmgr2
+    xl create -q "$config"
+}
+
+# start_vtpm NAME [EXTRA] [UUID] [DISK]: the vTPM of the guest NAME; DISK is a file in $VTPM_STATE. Its manager is $MANAGER, or vtpmmgr.
 start_vtpm() {
     local config=$RIG/vtpm-$1.cfg disk=${4:-$1.img}
     sed "s/vtpm-g1/vtpm-$1/; s|/g1.img|/$disk|" "$VTPM_DIR/vtpm-g1.cfg" >"$config"
     [ -z "$2" ] || set_line "$config" extra "\"$2\""
-    set_line "$config" vtpm "[\"backend=vtpmmgr,uuid=${3:-$(uuid_of "$1")}\"]"
+    set_line "$config" vtpm "[\"backend=${MANAGER:-vtpmmgr},uuid=${3:-$(uuid_of "$1")}\"]"
     blank_disk "$disk"
     console_mark "vtpm-$1"
     xl create -q "$config"
@@ -115,11 +131,16 @@ start_guest() {
     wait_console "$1" @@READY 120
 }
 
-# manager_up, vtpm_up NAME, guest_up NAME: start one and wait until it is ready; the script ends if it is not.
+# manager_up, inner_up, vtpm_up NAME, guest_up NAME: start one and wait until it is ready; the script ends if it is not.
 manager_up() {
     start_manager "$@" || die "the manager was not created"
     wait_console vtpmmgr "Waiting for commands from vTPM's:" 180 || die "the manager is not ready"
     note "manager ready"
+}
+inner_up() {
+    start_inner "$@" || die "the inner manager was not created"
+    wait_console vtpmmgr2 "Waiting for commands from vTPM's:" 240 || die "the inner manager is not ready"
+    note "inner manager ready"
 }
 vtpm_up() {
     start_vtpm "$@" || die "vtpm-$1 was not created"
@@ -204,14 +225,49 @@ scenario() {
     else
         sed 's/^/    /' "$RIG/scenario.log"
         echo "FAILED $1"
-        local name
-        for name in $(xl list | awk 'NR > 2 && $1 != "vtpmmgr" && $1 !~ /^vtpm-/ { print $1 }') \
-            $(xl list | awk '$1 ~ /^vtpm-/ { print $1 }') vtpmmgr; do
-            xl unpause "$name" 2>/dev/null
-            destroy "$name" >/dev/null 2>&1
-        done
+        clear_away
     fi
+}
+
+# clear_away: destroys every domain but dom0, the guests first.
+clear_away() {
+    local name
+    for name in $(xl list | awk 'NR > 2 && $1 !~ /^vtpm/ { print $1 }') vtpmmgr2 \
+        $(xl list | awk '$1 ~ /^vtpm-/ { print $1 }') vtpmmgr; do
+        domain_exists "$name" || continue
+        xl unpause "$name" 2>/dev/null
+        destroy "$name" >/dev/null 2>&1
+    done
+}
+
+# cut_power: the machine loses its power here and now, the end of its script. What follows is the next start's.
+cut_power() {
+    echo "all scenarios have run"
+    touch /host/cut-power
+    sleep 600
 }
 
 # same WHAT GOT WANTED: the scenario ends if they differ.
 same() { [ "$2" = "$3" ] || die "$1: got '$2', wanted '$3'"; }
+
+# refused_manager TEXT [DISK BEFORE]: the manager that was started must say TEXT, must not serve, and must have left its disk as it
+# was in the copy BEFORE.
+refused_manager() {
+    wait_console vtpmmgr "$1" 180 || die "the manager should say: $1"
+    console vtpmmgr | grep -F -- "$1"
+    console vtpmmgr | grep -q "Waiting for commands" && die "it serves"
+    stop vtpmmgr || die "the manager did not shut down"
+    [ -z "$2" ] || cmp "$3" "$2" || die "the disk has changed"
+}
+
+# probe WORDS: runs the image that drives the chip itself; only while no manager does.
+probe() {
+    printf '%s\n' 'name="probe"' 'type="pvh"' 'kernel="/add/tis-probe"' memory=8 vcpus=1 'iomem=["fed40,5"]' \
+        "extra=\"$*\"" 'on_crash="destroy"' >"$RIG/probe.cfg"
+    console_mark probe
+    xl create -q "$RIG/probe.cfg" && wait_console probe "passed, " 60 && wait_gone probe
+    console probe | grep -q '^Info: 1 passed, 0 failed' || die "the probe failed: $(console probe)"
+}
+
+# vtpmctl WORDS: in the guest g1, whose vTPM is the administrator's.
+vtpmctl() { guest_run g1 "/add/vtpmctl $*"; }

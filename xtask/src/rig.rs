@@ -203,7 +203,7 @@ impl Rig {
         make_dir(&vtpm)?;
         std::fs::write(share.join("script"), &boot.script)?;
         let scripts = self.paths.scripts();
-        for name in ["lib.sh", "guest-lib.sh"] {
+        for name in ["lib.sh", "chip-lib.sh", "guest-lib.sh"] {
             std::fs::copy(scripts.join(name), vtpm.join(name)).with_context(|| format!("cannot copy {name}"))?;
         }
         copy_tree(&scripts.join("scenarios"), &vtpm.join("scenarios"))?;
@@ -214,7 +214,9 @@ impl Rig {
         link_or_copy(&self.kit.linux, &vtpm.join("guest-kernel"))?;
 
         let mut extra = Tree::default();
-        extra.copy(&scripts.join("guest-lib.sh"), "rig/guest-lib.sh")?;
+        for name in ["guest-lib.sh", "approval-key.pem"] {
+            extra.copy(&scripts.join(name), &format!("rig/{name}"))?;
+        }
         if let Some(script) = &boot.guest_script {
             extra.copy(script, "guest-script")?;
         }
