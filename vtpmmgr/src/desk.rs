@@ -67,8 +67,13 @@ enum DiskWork {
 enum ChipWork {
     Random(u32),
     PcrRead(u32),
-    Extend { index: u32, digest: [u8; 20] },
+    Extend {
+        index: u32,
+        digest: [u8; 20],
+    },
     Quote(QuoteRequest),
+    /// Open the groups that a failing chip left closed, then do this.
+    Open(DiskWork),
 }
 
 type Queue<W> = RefCell<VecDeque<Job<W>>>;
@@ -118,6 +123,8 @@ pub async fn serve<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicCounter
         closing: Cell::new(false),
     };
     let Ok([mut for_disk, mut for_chip, mut for_management]) = forks(&mut rng) else { return };
+    // Before anybody is served: a vTPM of a group that is about to open is not told that it is closed.
+    open_groups(&office, &mut for_chip).await;
     let intake = poll_fn(|_| {
         if stop() {
             desk.closing.set(true);
@@ -131,7 +138,7 @@ pub async fn serve<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicCounter
     // Boxed, so that the big state machines of the lanes lie in the heap and not on the small stack.
     all([
         Box::pin(intake),
-        Box::pin(open_then_manage(&desk, &office, &mut roots, &mut for_management)),
+        Box::pin(management_lane(&desk, &office, &mut roots, &mut for_management)),
         Box::pin(disk_lane(&desk, &office, &mut for_disk)),
         Box::pin(chip_lane(&desk, &office, &mut for_chip)),
         Box::pin(counter_lane(&desk, &office)),
@@ -264,10 +271,15 @@ async fn disk_lane<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicCounter
     rng: &mut Drbg,
 ) {
     while let Some(Job { member, work }) = desk.next(&desk.disk).await {
-        let outcome = match work {
-            DiskWork::Save(record) => save(office, rng, &member, &record).await.map(|()| Zeroizing::default()),
+        let outcome = match &work {
+            DiskWork::Save(record) => save(office, rng, &member, record).await.map(|()| Zeroizing::default()),
             DiskWork::Load => load(office, &member).await,
         };
+        if outcome == Err(Refused(code::WRONG_PCR)) && office.policy.borrow().is_unsure() {
+            desk.chip.borrow_mut().push_back(Job { member, work: ChipWork::Open(work) });
+            office.timer.wake_at(office.timer.now());
+            continue;
+        }
         desk.answer(member.front, mgr::TAG_RSP, &outcome);
     }
 }
@@ -333,6 +345,15 @@ async fn chip_lane<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicCounter
             ChipWork::PcrRead(index) => (v12::TAG_RSP_COMMAND, pcr_read(office, index).await),
             ChipWork::Extend { index, digest } => (v12::TAG_RSP_COMMAND, extend(office, &member, index, &digest).await),
             ChipWork::Quote(request) => (mgr::TAG_RSP, quote(office, rng, &member, &request).await),
+            ChipWork::Open(work) => {
+                open_groups(office, rng).await;
+                if !office.policy.borrow().is_unsure() && !desk.closing.get() {
+                    desk.disk.borrow_mut().push_back(Job { member, work });
+                    office.timer.wake_at(office.timer.now());
+                    continue;
+                }
+                (mgr::TAG_RSP, Err(Refused(code::FAIL)))
+            }
         };
         desk.answer(member.front, tag, &outcome);
     }
@@ -399,14 +420,13 @@ async fn quote<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
     Ok(Zeroizing::new(evidence(office.chip_said(outcome)?, hashes).to_bytes()))
 }
 
-/// Opens the sealed groups, then does what the admin asks, one command after another.
-async fn open_then_manage<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
+/// What the admin asks, one command after another.
+async fn management_lane<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
     desk: &Desk<'_, F, L>,
     office: &Office<'_, B, C, T>,
     roots: &mut Roots,
     rng: &mut Drbg,
 ) {
-    open_groups(office, rng).await;
     while let Some(Job { member, work }) = desk.next(&desk.management).await {
         let is_admin =
             |state: &crate::state::State| office.policy.borrow().check_admin(state, &member.uuid, &member.peer);

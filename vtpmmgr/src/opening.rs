@@ -27,6 +27,9 @@ pub async fn open_groups<B: BlockDevice, C: MonotonicCounter + Clone, T: Transpo
     });
     // An error was said on the console.
     let Ok(sealed) = sealed.await else { return };
+    let closed = |(uuid, _): &(Uuid, _)| !office.policy.borrow().has_key(uuid);
+    let sealed: Vec<_> = sealed.into_iter().filter(closed).collect();
+    let mut unsure = false;
     for (uuid, seals) in sealed {
         match open(office, &seals, rng).await {
             Ok(Some(key)) => {
@@ -37,15 +40,14 @@ pub async fn open_groups<B: BlockDevice, C: MonotonicCounter + Clone, T: Transpo
                     log::warn!(target: "vtpmmgr", "group {}: some records are not encrypted with its key yet", GroupName(&uuid));
                 }
             }
-            Ok(None) => {}
+            Ok(None) => say_closed(office, &uuid, &seals).await,
             Err(error) => {
-                log::error!(target: "vtpmmgr", "group {} stays closed: {error}", GroupName(&uuid));
+                unsure = true;
+                log::error!(target: "vtpmmgr", "group {} stays closed until it is asked for again: {error}", GroupName(&uuid));
             }
         }
-        if !office.policy.borrow().has_key(&uuid) {
-            say_closed(office, &uuid, &seals).await;
-        }
     }
+    office.policy.borrow_mut().set_unsure(unsure);
 }
 
 /// The group's key, if the chip is as one of the conditions says.

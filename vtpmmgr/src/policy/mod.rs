@@ -42,6 +42,8 @@ pub struct Policy {
     fresh: Vec<Uuid>,
     /// Recoveries that were begun and not ended: one for each group.
     exchanges: BTreeMap<Uuid, Exchange>,
+    /// A group is closed because the chip failed, not because it said no.
+    unsure: bool,
     said_unchecked: Cell<bool>,
 }
 
@@ -63,6 +65,7 @@ impl Policy {
             keys: BTreeMap::new(),
             fresh: Vec::new(),
             exchanges: BTreeMap::new(),
+            unsure: false,
             said_unchecked: Cell::new(false),
         }
     }
@@ -135,6 +138,16 @@ impl Policy {
     /// Whether a sealed group was opened.
     pub fn has_key(&self, group: &Uuid) -> bool {
         self.keys.contains_key(group)
+    }
+
+    /// Whether a group is closed only because the chip failed when it was to be opened.
+    pub const fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
+    /// Takes note of that.
+    pub const fn set_unsure(&mut self, unsure: bool) {
+        self.unsure = unsure;
     }
 
     /// Whether the group's vTPMs can be served.

@@ -69,7 +69,10 @@ impl World {
 
     /// Switches the machine off and on; the disk stays.
     pub fn restart(&self) -> Self {
-        World { chip: Bus::load(&self.stored()), made_now: false, ..self.clone() }
+        let chip = Bus::load(&self.stored());
+        // TPM_Startup(ST_CLEAR), as the firmware does.
+        chip.raw(&[0, 0xc1, 0, 0, 0, 12, 0, 0, 0, 0x99, 0, 1]);
+        World { chip, made_now: false, ..self.clone() }
     }
 
     fn stored(&self) -> Vec<u8> {
