@@ -95,10 +95,11 @@ impl Client {
         while let Some(answer) = self.step(desk) {
             if let Err(error) = self.channel.send(&answer) {
                 log::warn!("a control client is dropped, it does not take its answer: {error}");
+                if desk.tpm.is_released() {
+                    // Perhaps the state did not go out after all.
+                    let _ = code(desk.tpm.lock_storage(0));
+                }
                 return false;
-            }
-            if let Some((Kind::SaveState, _)) = self.blob.take_if(|(kind, _)| *kind == Kind::SaveState) {
-                desk.tpm.went_out();
             }
         }
         if received == Received::Gone && !matches!(self.mode, Mode::Idle) {
@@ -303,6 +304,10 @@ impl Client {
         let Some(piece) = usize::try_from(offset).ok().and_then(|offset| blob.get(offset..)) else {
             return refused(BAD_PARAMETER);
         };
+        if kind == Kind::SaveState {
+            // The last one. Who gets this answer may have the other side take the lock at once.
+            tpm.went_out();
+        }
         let flags = if tpm.has_migration_key() && !blob.is_empty() { STATE_ENCRYPTED } else { 0 };
         let mut answer = Vec::with_capacity(16 + piece.len());
         // No blob is longer than a vault.

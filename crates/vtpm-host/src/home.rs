@@ -113,6 +113,7 @@ impl Home {
         let existed = place.has_vault();
         let device = vault.metadata().is_ok_and(|found| found.file_type().is_block_device());
         let lock = place.lock()?;
+        let file = open(&vault, true, mode)?;
         let key = match given {
             Some(key) => {
                 let other = place.key();
@@ -126,7 +127,6 @@ impl Home {
             None if device => bail!("{} is a block device: state on one needs --key", vault.display()),
             None => read_key(&place.key(), existed)?,
         };
-        let file = open(&vault, true, mode)?;
         if !device && file.metadata()?.len() == 0 {
             // All of the room is taken now: a disk that gets full later must not stop a TPM.
             if fallocate(&file, FallocateFlags::empty(), 0, VAULT_SIZE).is_err() {

@@ -276,17 +276,18 @@ impl Tpm {
         Ok(state.map(|state| blob::wrap(kind, &state, key, &mut self.rng)).unwrap_or_default())
     }
 
-    /// The last blob went out whole.
+    /// All state goes out: with `release-lock-outgoing` the other side may have the storage now.
     pub fn went_out(&mut self) {
         if self.keeping.release && self.storage.is_some() {
-            log::info!("the state went out, its lock is released");
-            self.release();
+            log::info!("the state goes out, its lock is released");
+            self.released = self.kept().cloned();
+            self.storage = None;
         }
     }
 
-    fn release(&mut self) {
-        self.released = self.kept().cloned();
-        self.storage = None;
+    /// Whether the storage was let go of.
+    pub fn is_released(&self) -> bool {
+        self.released.is_some()
     }
 
     /// Takes a blob from another host in place of the state here. The TPM has to be stopped; the state here stays if the blob

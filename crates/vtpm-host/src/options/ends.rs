@@ -130,8 +130,7 @@ impl End {
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode))
                     .with_context(|| format!("cannot set the mode of {}", path.display()))?;
                 if uid.is_some() || gid.is_some() {
-                    chown(path, *uid, *gid)
-                        .with_context(|| format!("cannot set the owner of {}", path.display()))?;
+                    chown(path, *uid, *gid).with_context(|| format!("cannot set the owner of {}", path.display()))?;
                 }
                 println!("{what} {}", path.display());
                 Ok(Open::Listener(listener.into(), Some(path.clone())))
