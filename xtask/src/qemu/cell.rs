@@ -201,7 +201,7 @@ fn migrated(bench: &Bench<'_>, mut machine: Machine, reached: Digest, report: &m
 }
 
 /// Reports a step that the following ones need.
-fn told<T>(title: &str, result: Result<T>, report: &mut Report<'_>) -> Result<T> {
+pub fn told<T>(title: &str, result: Result<T>, report: &mut Report<'_>) -> Result<T> {
     match result {
         Ok(value) => {
             report.step(title, Ok(()));
