@@ -221,7 +221,7 @@ pub async fn activate<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>
     activated(office, rng, owner.as_ref(), &key, blob).await
 }
 
-/// What the chip opens for this key, with a TPM 2.0's behind its length.
+/// What the chip opens for this key: a TPM 1.2's `TPM_SYMMETRIC_KEY`, a TPM 2.0's secret behind its 16-bit length, as the chip gives it.
 pub async fn activated<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
     office: &Office<'_, B, C, T>,
     rng: &mut Drbg,
@@ -230,14 +230,7 @@ pub async fn activated<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport
     blob: &[u8],
 ) -> Answer {
     let outcome = office.chip.activate(office.root, owner, key, blob, rng).await;
-    let opened = office.chip_said(outcome)?;
-    if office.info.version == Version::V12 {
-        return Ok(opened);
-    }
-    let mut body = Zeroizing::new(Vec::with_capacity(2 + opened.len()));
-    let length = u16::try_from(opened.len()).map_err(|_| Refused(code::FAIL))?;
-    Writer::new(&mut body).u16(length).bytes(&opened);
-    Ok(body)
+    office.chip_said(outcome)
 }
 
 /// A mask that a message carried.
