@@ -435,7 +435,8 @@ async fn management_lane<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicC
                 let outcome = perform(office, roots, rng, work).await;
                 desk.answer(member.front, mgr::TAG_RSP, &outcome);
             }
-            Err(refused) => desk.answer(member.front, mgr::TAG_RSP2, &Err(refused)),
+            Err(refused @ Refused(code::AUTHFAIL)) => desk.answer(member.front, mgr::TAG_RSP2, &Err(refused)),
+            Err(refused) => desk.answer(member.front, mgr::TAG_RSP, &Err(refused)),
         }
     }
 }

@@ -8,3 +8,4 @@ mod commands;
 mod lists;
 mod quotes;
 mod rig;
+mod serving;
