@@ -5,6 +5,8 @@
 
 mod encoding;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use encoding::{MAX_PART, Parts, StateError};
 pub use record::{StoredRecord, Unreadable};
@@ -273,7 +275,12 @@ impl State {
         }
     }
 
-    /// Makes `change`, and gives the change that takes it back.
+    /// Puts the groups, after some were deleted and put back, into the order that they had.
+    pub(crate) fn reorder(&mut self, order: &[Uuid]) {
+        self.groups.sort_by_key(|group| order.iter().position(|uuid| *uuid == group.uuid));
+    }
+
+    /// Makes `change`, and gives the change that takes it back. A deleted group comes back as the last one.
     ///
     /// # Errors
     /// As [`Self::check`]; nothing has changed then.

@@ -289,16 +289,19 @@ impl<B: BlockDevice, C: MonotonicCounter + Clone> Store<B, C> {
 
     /// Whether the changes can be made one after another, and how large the state is then. Leaves it as it was.
     fn rehearse(&mut self, changes: &[Change]) -> Result<usize, ChangeError> {
+        let Some((last, before)) = changes.split_last() else { return Ok(self.state.size()) };
+        let order: Vec<_> = self.state.groups().iter().map(|group| group.uuid).collect();
         let mut undo = Vec::new();
-        let outcome = changes.iter().try_for_each(|change| {
+        let made = before.iter().try_for_each(|change| {
             undo.push(self.state.apply(change.clone())?);
             Ok(())
         });
-        let size = self.state.size();
+        let outcome = made.and_then(|()| self.state.check(last));
         for change in undo.into_iter().rev() {
             self.state.apply(change)?;
         }
-        outcome.map(|()| size)
+        self.state.reorder(&order);
+        outcome
     }
 
     /// Writes an entry and then changes the state in memory; with `rollback=strict` the entry names the next step. Gives what takes

@@ -22,7 +22,7 @@ pub(super) const PART_HEADER: usize = 2;
 /// Bytes of an item before its body.
 const ITEM_HEADER: usize = 1 + 4;
 /// A part of a checkpoint is closed once it has this many bytes; one item may exceed it.
-pub const MAX_PART: usize = 24 * 1024;
+pub const MAX_PART: usize = vault::PART;
 
 const OWNER: u8 = 1;
 const ANCHOR: u8 = 2;

@@ -588,6 +588,32 @@ fn a_full_disk_refuses_newcomers_only() {
     assert_eq!(open(disk).unwrap().state().count(), count as usize);
 }
 
+#[test]
+fn changes_are_made_together_or_not_at_all() {
+    let (disk, counter) = (RamDisk::new(256), FakeCounter::at(1));
+    let (mut store, first) = make(disk.clone());
+    block_on(store.tie(&which(), counter, Rollback::Periodic, now())).unwrap();
+    let others: Vec<_> = (0..3).map(|n| Group::new(&mut rng(60 + n))).collect();
+    let uuids: Vec<_> = others.iter().map(|group| group.uuid).collect();
+    let puts = others.into_iter().map(|group| Change::PutGroup(Box::new(group)));
+    block_on(store.apply_all(puts.chain([put(first, 1, 1)]).collect())).unwrap();
+    let operations = disk.image();
+    for wrong in [Change::DeleteGroup(first), Change::DeleteVtpm(uuid(7)), put([0; 16], 3, 3)] {
+        let changes = vec![Change::DeleteGroup(uuids[0]), put(uuids[1], 1, 2), put(first, 2, 2), wrong];
+        assert!(matches!(block_on(store.apply_all(changes)), Err(StoreError::Change(_))));
+        assert!(disk.image() == operations, "nothing was written");
+        assert_eq!(records(store.state()), [None, Some(1), None]);
+        let order: Vec<_> = store.state().groups().iter().skip(1).map(|group| group.uuid).collect();
+        assert_eq!(order, uuids);
+    }
+    block_on(store.apply_all(vec![put(uuids[1], 1, 2), put(first, 2, 2), Change::DeleteGroup(uuids[0])])).unwrap();
+    let again = open(disk).unwrap();
+    for state in [store.state(), again.state()] {
+        assert_eq!(records(state), [None, Some(2), Some(2)]);
+        assert_eq!(state.groups().iter().map(|group| group.uuid).collect::<Vec<_>>(), [first, uuids[1], uuids[2]]);
+    }
+}
+
 /// What a random life of many vTPMs comes to is the same in memory, on the disk and in a plain table; no record of one ever
 /// shows up with another.
 #[test]
