@@ -29,6 +29,8 @@ pub mod ord {
     pub const INCREMENT_COUNTER: u32 = 0xdd;
     pub const READ_COUNTER: u32 = 0xde;
     pub const RELEASE_COUNTER: u32 = 0xdf;
+    pub const ESTABLISH_TRANSPORT: u32 = 0xe6;
+    pub const EXECUTE_TRANSPORT: u32 = 0xe7;
     pub const GET_TICKS: u32 = 0xf1;
 }
 
@@ -171,6 +173,8 @@ pub fn ordinal_name(ordinal: u32) -> &'static str {
         ord::INCREMENT_COUNTER => "TPM_IncrementCounter",
         ord::READ_COUNTER => "TPM_ReadCounter",
         ord::RELEASE_COUNTER => "TPM_ReleaseCounter",
+        ord::ESTABLISH_TRANSPORT => "TPM_EstablishTransport",
+        ord::EXECUTE_TRANSPORT => "TPM_ExecuteTransport",
         ord::GET_TICKS => "TPM_GetTicks",
         _ => "a command",
     }

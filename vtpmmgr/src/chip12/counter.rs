@@ -3,12 +3,12 @@
 use super::codes::{self, ord};
 use super::root::wrong;
 use super::session::Entity;
-use super::{Chip, ChipError, ended, short};
+use super::{Chip, ChipError, accept, ended, short};
 use crate::args::AuthData;
 use crate::hardware::{Counter, RootKey, Secret, Settings, Version};
 use alloc::vec::Vec;
 use tpm_crypto::Drbg;
-use tpm_wire::{Reader, Transport, Truncated, Writer};
+use tpm_wire::{HEADER_SIZE, Reader, Transport, Truncated, Writer, v12};
 use zeroize::Zeroizing;
 
 /// The form of [`Stored`] that this software writes.
@@ -44,6 +44,18 @@ impl Stored {
 fn value(r: &mut Reader<'_>) -> Result<([u8; 4], u32), Truncated> {
     r.u16()?;
     Ok((r.array()?, r.u32()?))
+}
+
+/// Label and value in an answer to TPM_ReadCounter.
+fn value_in(answer: Result<Zeroizing<Vec<u8>>, ChipError>) -> Result<([u8; 4], u32), ChipError> {
+    let out = answer.map_err(|error| match error {
+        ChipError::Refused { code: codes::BAD_COUNTER, .. } => ChipError::NoCounter,
+        other => other,
+    })?;
+    let mut r = Reader::new(&out);
+    let read = value(&mut r).map_err(short(ord::READ_COUNTER))?;
+    ended(&r, ord::READ_COUNTER)?;
+    Ok(read)
 }
 
 impl<T: Transport> Chip<'_, T> {
@@ -95,27 +107,35 @@ impl<T: Transport> Chip<'_, T> {
         Ok(None)
     }
 
-    /// TPM_ReadCounter (section 25.3).
+    /// TPM_ReadCounter (section 25.3), whose answer anything between manager and chip can change.
     async fn counter_value(&self, id: u32) -> Result<([u8; 4], u32), ChipError> {
-        let out = self.call(ord::READ_COUNTER, &id.to_be_bytes()).await.map_err(|error| match error {
-            ChipError::Refused { code: codes::BAD_COUNTER, .. } => ChipError::NoCounter,
-            other => other,
-        })?;
-        let mut r = Reader::new(&out);
-        let read = value(&mut r).map_err(short(ord::READ_COUNTER))?;
-        ended(&r, ord::READ_COUNTER)?;
-        Ok(read)
+        value_in(self.call(ord::READ_COUNTER, &id.to_be_bytes()).await)
     }
 
-    pub(crate) async fn counter_read(
-        &self,
-        _settings: &Settings,
-        _root: &RootKey,
-        counter: &Counter,
-        _rng: &mut Drbg,
-    ) -> Result<u64, ChipError> {
+    /// The value as the chip says it, without proof.
+    pub(crate) async fn counter_glance(&self, counter: &Counter) -> Result<u64, ChipError> {
         let (_, value) = self.counter_value(Stored::of(counter)?.id).await?;
         Ok(value.into())
+    }
+
+    /// The value, read through a transport session.
+    pub(crate) async fn counter_read(
+        &self,
+        settings: &Settings,
+        root: &RootKey,
+        counter: &Counter,
+        rng: &mut Drbg,
+    ) -> Result<u64, ChipError> {
+        let id = Stored::of(counter)?.id.to_be_bytes();
+        let packet = self.packet(v12::TAG_RQU_COMMAND, ord::READ_COUNTER, &id);
+        let answer = self.with_root(settings, root, rng, async |handle, key, rng| {
+            let tunnel = self.tunnel(handle, key, rng).await?;
+            let mut answer = self.send_through(tunnel, &packet, HEADER_SIZE..packet.len(), 0).await?;
+            accept(&answer, ord::READ_COUNTER, v12::TAG_RSP_COMMAND)?;
+            answer.drain(..HEADER_SIZE);
+            Ok(answer)
+        });
+        Ok(value_in(answer.await)?.1.into())
     }
 
     /// TPM_IncrementCounter (section 25.2). The chip may take one step in five seconds only, and is asked again until it does.

@@ -39,7 +39,7 @@ fn identity(stored: &AttestationKey) -> Result<StorageKey, ChipError> {
 }
 
 /// The TPM_PUBKEY within a TPM_KEY or TPM_KEY12 (part 2, sections 10.2, 10.3 and 10.5).
-fn public_of(key: &[u8]) -> Result<Vec<u8>, Truncated> {
+pub(super) fn public_of(key: &[u8]) -> Result<Vec<u8>, Truncated> {
     let mut r = Reader::new(key);
     // Version or tag, usage, flags, whether a secret is needed.
     r.bytes(4 + 2 + 4 + 1)?;

@@ -14,6 +14,7 @@ mod pcr;
 mod root;
 mod seal;
 mod session;
+mod tunnel;
 
 pub use crate::hardware::ChipError;
 pub use codes::{code_name, refusals};

@@ -5,6 +5,7 @@ use super::ownership::storage_key_template;
 use super::pcr::put_selection;
 use super::root::not_ours;
 use super::session::Entity;
+use super::tunnel::Tunnel;
 use super::{Chip, ChipError, ended, short};
 use crate::args::AuthData;
 use crate::hardware::{Bank, PcrCondition, PcrSelection, RootKey, Sealed, Secret, Settings, Version};
@@ -129,7 +130,7 @@ impl<T: Transport> Chip<'_, T> {
         rng: &mut Drbg,
     ) -> Result<SealedBlob, ChipError> {
         let auth = AuthData(rng.bytes());
-        let blob = self.seal_blob(handle, key, &pcr_info(locality, None)?, &auth.0, secret, rng).await?;
+        let blob = self.seal_blob(None, handle, key, &pcr_info(locality, None)?, &auth.0, secret, rng).await?;
         Ok(SealedBlob { auth, blob })
     }
 
@@ -141,15 +142,17 @@ impl<T: Transport> Chip<'_, T> {
         sealed: &SealedBlob,
         rng: &mut Drbg,
     ) -> Result<Zeroizing<[u8; 32]>, ChipError> {
-        let secret = self.unseal_blob(handle, key, &sealed.auth.0, &sealed.blob, rng).await?;
+        let secret = self.unseal_blob(None, handle, key, &sealed.auth.0, &sealed.blob, rng).await?;
         let secret: &[u8; 32] =
             secret.as_slice().try_into().map_err(|_| ChipError::Malformed { ordinal: ord::UNSEAL })?;
         Ok(Zeroizing::new(*secret))
     }
 
     /// TPM_Seal (part 3, section 10.1).
+    #[allow(clippy::too_many_arguments, reason = "the command has as many")]
     async fn seal_blob(
         &self,
+        tunnel: Option<Tunnel>,
         handle: u32,
         key: &StorageKey,
         info: &[u8],
@@ -157,10 +160,16 @@ impl<T: Transport> Chip<'_, T> {
         secret: &[u8],
         rng: &mut Drbg,
     ) -> Result<Vec<u8>, ChipError> {
-        let session = self.osap(Entity::Key(handle), &key.auth.0, rng).await?;
+        let session = match self.osap(Entity::Key(handle), &key.auth.0, rng).await {
+            Ok(session) => session,
+            Err(error) => {
+                self.close(tunnel).await;
+                return Err(error);
+            }
+        };
         let mut params = Zeroizing::new(Vec::with_capacity(20 + 4 + info.len() + 4 + secret.len()));
         Writer::new(&mut params).bytes(&session.encrypt_first(auth)).sized32(info).sized32(secret);
-        let (_, blob) = self.call_authorized([session], ord::SEAL, &[handle], &params, 0).await?;
+        let (_, blob) = self.call_authorized_through(tunnel, [session], ord::SEAL, &[handle], &params, 0).await?;
         if blob.is_empty() || blob.len() > MAX_BLOB {
             return Err(ChipError::Malformed { ordinal: ord::SEAL });
         }
@@ -170,21 +179,30 @@ impl<T: Transport> Chip<'_, T> {
     /// TPM_Unseal (part 3, section 10.2).
     async fn unseal_blob(
         &self,
+        tunnel: Option<Tunnel>,
         handle: u32,
         key: &StorageKey,
         auth: &[u8; 20],
         blob: &[u8],
         rng: &mut Drbg,
     ) -> Result<Zeroizing<Vec<u8>>, ChipError> {
-        let parent = self.oiap(&key.auth.0, rng).await?;
+        let parent = match self.oiap(&key.auth.0, rng).await {
+            Ok(session) => session,
+            Err(error) => {
+                self.close(tunnel).await;
+                return Err(error);
+            }
+        };
         let data = match self.oiap(auth, rng).await {
             Ok(session) => session,
             Err(error) => {
                 self.abandon(parent).await;
+                self.close(tunnel).await;
                 return Err(error);
             }
         };
-        let (_, mut out) = self.call_authorized([parent, data], ord::UNSEAL, &[handle], blob, 0).await?;
+        let sessions = [parent, data];
+        let (_, mut out) = self.call_authorized_through(tunnel, sessions, ord::UNSEAL, &[handle], blob, 0).await?;
         let mut r = Reader::new(&out);
         let length = r.sized32().map_err(short(ord::UNSEAL))?.len();
         ended(&r, ord::UNSEAL)?;
@@ -210,7 +228,8 @@ impl<T: Transport> Chip<'_, T> {
         let with = auth.or(drawn.as_ref().map(|drawn| &drawn.0)).unwrap_or(&[0; 20]);
         let blob = self
             .with_root(settings, root, rng, async |handle, key, rng| {
-                self.seal_blob(handle, key, &info, with, secret, rng).await
+                let tunnel = self.tunnel(handle, key, rng).await?;
+                self.seal_blob(Some(tunnel), handle, key, &info, with, secret, rng).await
             })
             .await?;
         Stored { locality, auth: drawn, blob }.store()
@@ -229,7 +248,8 @@ impl<T: Transport> Chip<'_, T> {
         let auth = auth.or(kept.as_ref().map(|kept| &kept.0)).ok_or(ChipError::WrongSecret(Secret::Blob))?;
         let result = self
             .with_root(settings, root, rng, async |handle, key, rng| {
-                self.unseal_blob(handle, key, auth, &blob, rng).await
+                let tunnel = self.tunnel(handle, key, rng).await?;
+                self.unseal_blob(Some(tunnel), handle, key, auth, &blob, rng).await
             })
             .await;
         result.map_err(|error| match error {

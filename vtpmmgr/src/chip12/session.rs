@@ -3,6 +3,7 @@
 //! A session is used for one command and ended by it, so nonces never roll; the price is one short command more for each.
 
 use super::codes::{ord, rt};
+use super::tunnel::Tunnel;
 use super::{Chip, ChipError, accept, ended, short};
 use alloc::vec::Vec;
 use tpm_crypto::{Drbg, ct_eq, hmac_sha1, sha1};
@@ -10,7 +11,7 @@ use tpm_wire::{HEADER_SIZE, Reader, Transport, Writer, v12};
 use zeroize::Zeroizing;
 
 /// Bytes behind a response's parameters for each session: nonceEven, continueAuthSession, resAuth.
-const TRAILER: usize = 20 + 1 + 20;
+pub(super) const TRAILER: usize = 20 + 1 + 20;
 
 /// `TPM_ENTITY_TYPE` with the XOR form of ADIP (part 2, section 4.3).
 #[derive(Clone, Copy)]
@@ -25,11 +26,11 @@ pub enum Entity {
 
 /// A session, good for one command.
 pub struct Session {
-    handle: u32,
-    nonce_even: [u8; 20],
-    nonce_odd: [u8; 20],
-    /// The HMAC key: the entity's secret (OIAP) or the shared secret derived from it (OSAP).
-    key: Zeroizing<[u8; 20]>,
+    pub(super) handle: u32,
+    pub(super) nonce_even: [u8; 20],
+    pub(super) nonce_odd: [u8; 20],
+    /// The HMAC key: the entity's secret (OIAP), the shared secret derived from it (OSAP), or a transport session's own.
+    pub(super) key: Zeroizing<[u8; 20]>,
 }
 
 impl Session {
@@ -53,8 +54,13 @@ impl Session {
         hmac_sha1(self.key.as_slice(), &[digest, &self.nonce_even, &self.nonce_odd, &[0]])
     }
 
+    /// The session's part of a command with this digest: handle, nonceOdd, continueAuthSession, inAuth.
+    pub(super) fn put(&self, w: &mut Writer<'_>, digest: &[u8; 20]) {
+        w.u32(self.handle).bytes(&self.nonce_odd).u8(0).bytes(&self.authorize(digest));
+    }
+
     /// Checks resAuth with the new nonceEven that came with it.
-    fn verify(&self, digest: &[u8; 20], trailer: &[u8; TRAILER]) -> bool {
+    pub(super) fn verify(&self, digest: &[u8; 20], trailer: &[u8; TRAILER]) -> bool {
         let (rest, auth) = trailer.split_at(21);
         let (nonce_even, going_on) = rest.split_at(20);
         ct_eq(&hmac_sha1(self.key.as_slice(), &[digest, nonce_even, &self.nonce_odd, going_on]), auth)
@@ -102,7 +108,20 @@ impl<T: Transport> Chip<'_, T> {
         params: &[u8],
         out_handles: usize,
     ) -> Result<(Vec<u32>, Zeroizing<Vec<u8>>), ChipError> {
-        let result = self.exchange_authorized(&sessions, ordinal, handles, params, out_handles).await;
+        self.call_authorized_through(None, sessions, ordinal, handles, params, out_handles).await
+    }
+
+    /// As [`Self::call_authorized`], through a transport session if there is one.
+    pub(super) async fn call_authorized_through<const S: usize>(
+        &self,
+        tunnel: Option<Tunnel>,
+        sessions: [Session; S],
+        ordinal: u32,
+        handles: &[u32],
+        params: &[u8],
+        out_handles: usize,
+    ) -> Result<(Vec<u32>, Zeroizing<Vec<u8>>), ChipError> {
+        let result = self.exchange_authorized(tunnel, &sessions, ordinal, handles, params, out_handles).await;
         if result.is_err() {
             // The chip ends a session with every refusal, but not when it never understood the command or when the
             // answer was lost: sessions are few, so none is left behind.
@@ -121,6 +140,7 @@ impl<T: Transport> Chip<'_, T> {
 
     async fn exchange_authorized(
         &self,
+        tunnel: Option<Tunnel>,
         sessions: &[Session],
         ordinal: u32,
         handles: &[u32],
@@ -140,9 +160,14 @@ impl<T: Transport> Chip<'_, T> {
         }
         w.bytes(params);
         for session in sessions {
-            w.u32(session.handle).bytes(&session.nonce_odd).u8(0).bytes(&session.authorize(&digest));
+            session.put(&mut w, &digest);
         }
-        let mut response = self.transmit(&self.packet(tag, ordinal, &body)).await?;
+        let packet = self.packet(tag, ordinal, &body);
+        let data = HEADER_SIZE + 4 * handles.len()..packet.len() - 45 * sessions.len();
+        let mut response = match tunnel {
+            Some(tunnel) => self.send_through(tunnel, &packet, data, sessions.len()).await?,
+            None => self.transmit(&packet).await?,
+        };
         accept(&response, ordinal, response_tag)?;
 
         let malformed = ChipError::Malformed { ordinal };

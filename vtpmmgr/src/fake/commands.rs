@@ -59,6 +59,7 @@ impl State {
             None => Err(Code(25)),
         };
         match result {
+            Ok(reply) if ordinal == 0xe7 => reply.out,
             Ok(reply) => self.respond(tag + 3, ordinal, &reply),
             Err(Code(code)) => {
                 // A refused command ends its sessions.
@@ -112,6 +113,8 @@ impl State {
                 let id = p.u32()?;
                 plain(counter_value(self.counters.iter().find(|counter| counter.id == id).ok_or(Code(69))?))?
             }
+            (0x00c2, 0xe6) => self.establish_transport(params, &mut p, &mut a)?,
+            (0x00c2, 0xe7) => return self.execute_transport(&mut p, &mut a),
             (0x00c2, 0x16) => self.quote(params, &mut p, &mut a)?,
             (0x00c3, 0x79) => self.make_identity(params, &mut p, &mut a)?,
             (0x00c2, 0x81) => self.owner_read_internal_pub(params, &mut p, &mut a)?,
@@ -158,6 +161,10 @@ impl State {
                 w.u16(self.sessions.len() as u16);
                 self.sessions.keys().fold(&mut w, |w, handle| w.u32(*handle))
             }
+            (0x14, 4) => {
+                w.u16(self.transports.len() as u16);
+                self.transports.keys().fold(&mut w, |w, handle| w.u32(*handle))
+            }
             (0x14, 6) => {
                 w.u16(self.counters.len() as u16);
                 self.counters.iter().fold(&mut w, |w, counter| w.u32(counter.id))
@@ -183,6 +190,7 @@ impl State {
         let found = match kind {
             1 => self.keys.remove(&handle).is_some(),
             2 => self.sessions.remove(&handle).is_some(),
+            4 => self.transports.remove(&handle).is_some(),
             _ => false,
         };
         if found { plain(vec![]) } else { Err(Code(34)) }

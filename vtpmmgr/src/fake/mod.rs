@@ -10,6 +10,7 @@ mod commands;
 mod ek;
 mod forms;
 mod state;
+mod transport;
 
 pub use forms::{stored_label, stored_records};
 
@@ -120,7 +121,9 @@ impl FakeChip {
 
 impl Inner {
     fn note(&mut self, command: &[u8]) -> u32 {
-        let ordinal = command.get(6..10).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
+        let word = |at| command.get(at..at + 4).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
+        // TPM_ExecuteTransport counts as the command in it.
+        let ordinal = if word(6) == 0xe7 { word(20) } else { word(6) };
         self.seen.push(ordinal);
         ordinal
     }

@@ -25,6 +25,8 @@ pub struct State {
     pub sessions: BTreeMap<u32, Session>,
     /// Secrets of loaded keys.
     pub keys: BTreeMap<u32, [u8; 20]>,
+    /// Transport sessions: their secrets and nonces.
+    pub transports: BTreeMap<u32, ([u8; 20], [u8; 20])>,
     /// PCR n starts as n in every byte.
     pub pcrs: [[u8; 20]; 24],
     pub counters: Vec<Counter>,
@@ -73,6 +75,7 @@ impl State {
             owner: None,
             sessions: BTreeMap::new(),
             keys: BTreeMap::new(),
+            transports: BTreeMap::new(),
             pcrs: core::array::from_fn(|index| [index as u8; 20]),
             counters: Vec::new(),
             active_counter: None,
@@ -83,6 +86,7 @@ impl State {
         self.started = false;
         self.sessions.clear();
         self.keys.clear();
+        self.transports.clear();
         self.pcrs = core::array::from_fn(|index| [index as u8; 20]);
         self.active_counter = None;
         self.tick_nonce = self.rng.bytes();
@@ -96,7 +100,7 @@ impl State {
     }
 
     pub fn open_slots(&self) -> (usize, usize) {
-        (self.sessions.len(), self.keys.len())
+        (self.sessions.len() + self.transports.len(), self.keys.len())
     }
 
     pub fn new_handle(&mut self, first: u8) -> u32 {
@@ -139,16 +143,19 @@ impl State {
 pub struct Auth {
     pub handle: u32,
     pub nonce_odd: [u8; 20],
-    going_on: u8,
-    hmac: [u8; 20],
-    nonce_even: [u8; 20],
-    key: [u8; 20],
+    pub going_on: u8,
+    pub hmac: [u8; 20],
+    pub nonce_even: [u8; 20],
+    pub key: [u8; 20],
 }
 
 impl State {
     /// Reads one session's part and finds the session.
     pub fn auth(&self, r: &mut Reader<'_>) -> Result<Auth> {
         let (handle, nonce_odd, going_on, hmac) = (r.u32()?, r.array()?, r.u8()?, r.array()?);
+        if let Some((key, nonce_even)) = self.transports.get(&handle) {
+            return Ok(Auth { handle, nonce_odd, going_on, hmac, nonce_even: *nonce_even, key: *key });
+        }
         let session = self.sessions.get(&handle).ok_or(Code(34))?;
         let key = session.osap.map_or([0; 20], |(shared, _)| shared);
         Ok(Auth { handle, nonce_odd, going_on, hmac, nonce_even: session.nonce_even, key })

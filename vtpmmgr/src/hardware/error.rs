@@ -91,6 +91,12 @@ impl fmt::Display for ChipError {
                     codes::DEACTIVATED | codes::DISABLED if *ordinal < CC_FIRST => {
                         f.write_str(": the chip is switched off, enable and activate it in the firmware's set-up")
                     }
+                    v20::rc::LOCKOUT if *ordinal >= CC_FIRST => f.write_str(
+                        ": too many wrong secrets lately; wait until the chip forgets one, or reset its lockout with another program",
+                    ),
+                    v20::rc::FAILURE if *ordinal >= CC_FIRST => {
+                        f.write_str(": the chip has found a defect in itself; switch the machine off and on")
+                    }
                     _ => write!(f, " (code {code:#x})"),
                 }
             }
@@ -182,10 +188,11 @@ impl ChipError {
 /// As [`chip12::outlook`], for TPM 2.0 (part 2, section 6.6.3): a chip that is not started, and handles or sessions that it
 /// has lost or has no room for.
 const fn outlook20(_ordinal: u32, code: u32) -> Outlook {
-    match code {
+    match v20::rc::kind(code) {
         // TPM_RC_INITIALIZE; TPM_RC_CONTEXT_GAP, _OBJECT_MEMORY, _SESSION_MEMORY, _MEMORY, _SESSION_HANDLES, _OBJECT_HANDLES;
         // TPM_RC_REFERENCE_H0 to _H6 and _S0 to _S6.
         0x100 | 0x901..=0x906 | 0x910..=0x916 | 0x918..=0x91e => Outlook::Reset,
+        v20::rc::AUTH_FAIL | v20::rc::BAD_AUTH => Outlook::Doubtful,
         _ => Outlook::Final,
     }
 }

@@ -50,6 +50,8 @@ struct Inner {
     /// How many more commands pass before the trouble.
     troubles: RefCell<VecDeque<(usize, Trouble)>>,
     seen: RefCell<Vec<u32>>,
+    /// All that passed, in both directions.
+    bytes: RefCell<Vec<u8>>,
     inside: Cell<bool>,
 }
 
@@ -79,6 +81,7 @@ impl Bus {
             dead: Cell::new(false),
             troubles: RefCell::default(),
             seen: RefCell::default(),
+            bytes: RefCell::default(),
             inside: Cell::new(false),
         }))
     }
@@ -118,6 +121,11 @@ impl Bus {
     /// The ordinals that were sent, those that never arrived included.
     pub fn seen(&self) -> Vec<u32> {
         self.0.seen.borrow().clone()
+    }
+
+    /// All bytes that passed in both directions.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.bytes.borrow().clone()
     }
 
     /// A command from somewhere else in the machine.
@@ -180,6 +188,7 @@ impl Bus {
             _ => (),
         }
         let mut answer = self.raw(command);
+        inner.bytes.borrow_mut().extend([command, &answer].concat());
         match trouble {
             Some(Trouble::AnswerLost) => return Err(TransportError::TimedOut),
             Some(Trouble::Garbage) => return Err(TransportError::Garbled),
