@@ -1,4 +1,4 @@
-//! What a TPM 2.0 signs: `TPMS_ATTEST` with a `TPMS_QUOTE_INFO` (Library 1.59, part 2, sections 10.12.1 and 10.12.8).
+//! What a TPM 2.0 signs: `TPMS_ATTEST` with a `TPMS_QUOTE_INFO` (Library 1.59, part 2, section 10.12).
 
 use crate::bank::mask_of;
 use crate::error::{AttestError, cut};

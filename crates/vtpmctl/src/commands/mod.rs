@@ -60,9 +60,9 @@ pub fn random() -> Result<Drbg, Error> {
 }
 
 fn status(manager: &mut Manager, output: &Output) -> Result<(), Error> {
-    let Status { chip_version, vendor, firmware, bank, flags, rollback, counter, uptime, boot_id, .. } =
-        manager.status()?;
-    let Status { groups, vtpms, connected, version, .. } = manager.status()?;
+    let status = manager.status()?;
+    let Status { chip_version, vendor, firmware, bank, flags, rollback, counter, uptime, boot_id, .. } = status;
+    let Status { groups, vtpms, connected, version, .. } = status;
     let chip = match chip_version {
         0x12 => "1.2".to_owned(),
         0x20 => "2.0".to_owned(),
@@ -117,10 +117,12 @@ fn status(manager: &mut Manager, output: &Output) -> Result<(), Error> {
 fn recovery_code(manager: &mut Manager, output: &Output) -> Result<(), Error> {
     let code = manager.recovery_code()?;
     let code = Zeroizing::new(hex(&code[..]));
+    // In groups, which is how it is written down; the manager does not mind the hyphens.
+    let groups: Zeroizing<Vec<u8>> = Zeroizing::new(code.as_bytes().chunks(8).collect::<Vec<_>>().join(&b'-'));
     let text = format!(
         "{}\n\nThis is shown once. Keep it off this machine: whoever has it and the machine's chip and disk opens the manager.\n\
          To use it: extra=\"... recover=<code>\" for one start of the manager.\n",
-        code.as_str()
+        String::from_utf8_lossy(&groups)
     );
     output.show(&json!({ "recovery_code": code.as_str() }), &text)
 }

@@ -183,7 +183,7 @@ fn quoted_text(name: &str, quoted: &Quoted) -> String {
     let mut text: String =
         quoted.pcrs.iter().map(|(index, value)| format!("{name}'s PCR {index:2} {}\n", hex(value))).collect();
     if let Some(clock) = quoted.clock {
-        text += &format!("{name}'s clock: {} ms, {} resets\n", clock.clock, clock.reset_count);
+        text += &format!("{name}'s clock: powered for {} ms\n", clock.clock);
     }
     text
 }
