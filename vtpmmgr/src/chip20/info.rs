@@ -1,7 +1,7 @@
 //! Starting the chip and asking it about itself.
 
 use super::keys::{Kind, storage_template};
-use super::session::Auth;
+use super::session::{Auth, Session};
 use super::{Chip, ChipError, read, refusal};
 use crate::hardware::{Bank, ChipInfo, PcrSelection, Version};
 use alloc::vec::Vec;
@@ -162,24 +162,32 @@ impl<T: Transport> Chip<'_, T> {
         let out = match seed.and_then(|seed| Drbg::new(&*seed, b"vtpmmgr session").ok()) {
             None => self.call(CODE, &asked).await?,
             Some(mut rng) => {
-                let known = self.known.borrow().clone();
-                let session = match &known {
-                    Some(known) => self.hmac_session(known.handle, &known.key, &mut rng).await,
-                    None => self.anonymous_session(&mut rng).await,
-                }?;
-                let result =
-                    self.call_authorized(&[Auth::hmac(&session, &[], session::ENCRYPT)], CODE, &[], &asked, 0).await;
-                if result.is_err() {
-                    // Perhaps the key at the handle is another one by now.
-                    self.known.take();
+                let opened = self.opened.borrow().clone();
+                match opened.as_deref() {
+                    Some((settings, root)) => {
+                        self.with_root(settings, root, &mut rng, async |root, rng| {
+                            let session = self.session(root, rng).await?;
+                            self.random_in(&session, asked).await
+                        })
+                        .await?
+                    }
+                    None => {
+                        let session = self.anonymous_session(&mut rng).await?;
+                        self.random_in(&session, asked).await?
+                    }
                 }
-                result?.1
             }
         };
         read(&out, CODE, |r| match r.sized16()? {
             bytes if (1..=count).contains(&bytes.len()) => Ok(Zeroizing::new(bytes.to_vec())),
             _ => Err(Truncated),
         })
+    }
+
+    /// TPM2_GetRandom with an encrypted answer.
+    async fn random_in(&self, session: &Session, asked: [u8; 2]) -> Result<Zeroizing<Vec<u8>>, ChipError> {
+        let auth = Auth::hmac(session, &[], session::ENCRYPT);
+        Ok(self.call_authorized(&[auth], cc::GET_RANDOM, &[], &asked, 0).await?.1)
     }
 
     /// Seeds the sessions of [`Self::random`] from an operation's generator, once.

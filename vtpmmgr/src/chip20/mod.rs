@@ -15,7 +15,7 @@ mod root;
 mod seal;
 mod session;
 
-use crate::hardware::{Bank, ChipError};
+use crate::hardware::{Bank, ChipError, RootKey, Settings};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -46,6 +46,8 @@ pub struct Chip<'a, T> {
     kind: Cell<Option<keys::Kind>>,
     /// The persistent storage root key that was last found to be the pinned one.
     known: RefCell<Option<Rc<Known>>>,
+    /// The storage root key of the manager, and how to reach it, once it was opened.
+    opened: RefCell<Option<Rc<(Settings, RootKey)>>>,
     /// Randomness for the sessions of operations that are given none.
     rng: RefCell<Option<Drbg>>,
 }
@@ -66,6 +68,7 @@ impl<'a, T: Transport> Chip<'a, T> {
             bank: Cell::new(None),
             kind: Cell::new(None),
             known: RefCell::new(None),
+            opened: RefCell::new(None),
             rng: RefCell::new(None),
         }
     }

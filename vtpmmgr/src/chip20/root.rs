@@ -197,6 +197,9 @@ impl<T: Transport> Chip<'_, T> {
     ) -> Result<O, ChipError> {
         self.keep_randomness(rng);
         let root = self.open_root(settings, stored, rng).await?;
+        if self.opened.borrow().as_ref().is_none_or(|opened| opened.1 != *stored) {
+            *self.opened.borrow_mut() = Some(Rc::new((settings.clone(), stored.clone())));
+        }
         let result = work(&root, rng).await;
         if result.is_err() {
             // Perhaps the key at the handle is another one by now: it is looked at again.

@@ -136,3 +136,79 @@ fn answers_that_are_no_answers() {
         assert_eq!(accept(&vec![0x80; cut], 0x15e, 0x8001), malformed);
     }
 }
+
+/// A chip that is not there.
+struct Nothing;
+
+impl tpm_wire::Transport for Nothing {
+    async fn transmit(&self, _command: &[u8]) -> Result<Vec<u8>, tpm_wire::TransportError> {
+        Err(tpm_wire::TransportError::Gone)
+    }
+}
+
+/// What comes of stored forms: the chip is asked (and is not there), or the form is refused before.
+fn used(root: &[u8], sealed: &[u8], counter: &[u8], ak: &[u8]) -> [Option<ChipError>; 3] {
+    use crate::hardware::{AttestationKey, Counter, RootKey, Sealed, Settings};
+    let timer = frontback::looper::Timer::new(xen_abi::Instant::from_millis(0));
+    let chip = super::Chip::new(Nothing, &timer);
+    let settings = Settings::from(&crate::args::Options::default());
+    let mut rng = Drbg::new(&[1; 48], b"").unwrap();
+    let root = RootKey::parse(root).unwrap();
+    let (sealed, counter, ak) =
+        (Sealed::parse(sealed).unwrap(), Counter::parse(counter).unwrap(), AttestationKey::parse(ak).unwrap());
+    let work = async {
+        [
+            chip.unseal(&settings, &root, &sealed, None, &mut rng).await.err(),
+            chip.counter_read(&settings, &root, &counter, &mut rng).await.err(),
+            chip.activate(&settings, &root, &crate::args::OWNER_WELL_KNOWN, &ak, &[0; 4], &mut rng).await.err(),
+        ]
+    };
+    let mut context = core::task::Context::from_waker(core::task::Waker::noop());
+    match core::pin::pin!(work).poll(&mut context) {
+        core::task::Poll::Ready(errors) => errors,
+        core::task::Poll::Pending => panic!("a chip that is not there is not waited for"),
+    }
+}
+
+#[test]
+fn format_1_reads_for_ever_and_nothing_else_does() {
+    let gone = Some(ChipError::Transport(tpm_wire::TransportError::Gone));
+    let bad = |error: &Option<ChipError>| matches!(error, Some(ChipError::BadForm { .. }));
+    let root = hex(&["200101", "81000001", "000b", &"aa".repeat(32)].concat());
+    let sealed =
+        hex(&["2001", "0200", "000b", "00810000", &"bb".repeat(32), "0002", "0102", "0003", "040506"].concat());
+    let counter = hex(&["2001", "01800005", &"cc".repeat(20)].concat());
+    let ak = hex(&["2001", &"dd".repeat(20), "0002", "0102", "0003", "040506"].concat());
+    assert_eq!(used(&root, &sealed, &counter, &ak), [gone, gone, gone]);
+    for primary in ["20010200000000", "20010300000000"] {
+        let root = hex(&[primary, "000b", &"aa".repeat(32)].concat());
+        assert_eq!(used(&root, &sealed, &counter, &ak), [gone, gone, gone]);
+    }
+    let with = |form: &[u8], at: usize, value: u8| {
+        let mut form = form.to_vec();
+        form[at] = value;
+        form
+    };
+    // Format, source, a handle that is not persistent; a primary key with a handle.
+    for (at, value) in [(1, 0), (1, 2), (2, 0), (2, 4), (3, 0x80), (2, 2)] {
+        assert!(used(&with(&root, at, value), &sealed, &counter, &ak).iter().all(bad), "root {at} {value}");
+    }
+    // Format, locality, code, bank, PCRs above 23, lengths.
+    for (at, value) in [(1, 2), (2, 5), (3, 2), (5, 9), (5, 0), (6, 1), (43, 1), (43, 0), (47, 4), (47, 0)] {
+        assert!(bad(&used(&root, &with(&sealed, at, value), &counter, &ak)[0]), "sealed {at} {value}");
+    }
+    // Format, an index that is not the owner's.
+    for (at, value) in [(1, 2), (2, 2), (3, 0xc0), (3, 0x7f)] {
+        assert!(bad(&used(&root, &sealed, &with(&counter, at, value), &ak)[1]), "counter {at} {value}");
+    }
+    for (at, value) in [(1, 2), (23, 1), (23, 0), (27, 4)] {
+        assert!(bad(&used(&root, &sealed, &counter, &with(&ak, at, value))[2]), "key {at} {value}");
+    }
+    for cut in 2..sealed.len() {
+        let cut_of = |form: &[u8]| form.get(..cut).unwrap_or(form).to_vec();
+        let longer = |form: &[u8]| if cut < form.len() { cut_of(form) } else { [form, &[0]].concat() };
+        let found = used(&root, &longer(&sealed), &longer(&counter), &longer(&ak));
+        assert!(found.iter().all(bad), "{cut} {found:?}");
+        assert!(used(&longer(&root), &sealed, &counter, &ak).iter().all(bad), "{cut}");
+    }
+}

@@ -110,15 +110,16 @@ fn sealing_is_not_believed_when_its_answer_was_changed() {
     .unwrap();
 }
 
-#[test]
-fn another_chip_with_a_key_at_the_same_place_is_found_out() {
+/// Exchanges two chips before and while a manager runs; `prepare` gives both their storage root keys.
+fn exchange(prepare: impl Fn(&Bus)) -> (Bus, RootKey, Sealed) {
     let (bus, other) = (Bus::new(), Bus::new());
+    prepare(&bus);
+    prepare(&other);
     let (root, blob) = sealed(&bus);
     sealed(&other);
     let open = |bus: &Bus| session(bus, &settings(), async |chip, rng| chip.unseal(&root, &blob, None, rng).await);
     assert_eq!(open(&other), Err(ChipError::OtherRoot));
     assert!(open(&bus).is_ok());
-    // While the manager runs.
     session(&bus, &settings(), async |chip, rng| {
         chip.unseal(&root, &blob, None, rng).await?;
         bus.swap(&other);
@@ -127,12 +128,25 @@ fn another_chip_with_a_key_at_the_same_place_is_found_out() {
         assert_eq!(sealed.err(), Some(ChipError::OtherRoot));
         bus.swap(&other);
         assert_eq!(*chip.unseal(&root, &blob, None, rng).await?, [0x5a; 32]);
+        // Random bytes, too, come from the chip that the manager knows.
+        bus.swap(&other);
+        assert_eq!(chip.random(32).await, Err(ChipError::OtherRoot));
+        bus.swap(&other);
+        assert!(chip.random(32).await.is_ok());
         Ok(())
     })
     .unwrap();
-    // Cleared by the owner: TPM2_Clear with the lockout hierarchy.
+    (bus, root, blob)
+}
+
+#[test]
+fn another_chip_with_a_key_at_the_same_place_is_found_out() {
+    exchange(|bus| crate::keys::install(bus, 0x8100_0001, crate::keys::ECC_SRK, b""));
+    let (bus, root, blob) = exchange(|_| ());
+    // Cleared by whoever holds the lockout hierarchy: TPM2_Clear.
     bus.raw(0x126, &[0x4000_000a], &[b""], &[]).unwrap();
-    assert_eq!(open(&bus), Err(ChipError::OtherRoot));
+    let result = session(&bus, &settings(), async |chip, rng| chip.unseal(&root, &blob, None, rng).await);
+    assert_eq!(result, Err(ChipError::OtherRoot));
 }
 
 #[test]

@@ -11,13 +11,13 @@ use tpm_wire::{Reader, Writer};
 use vtpmmgr::hardware::{AttestationKey, ChipError, KeyNumbers, RootKey, Secret, Settings};
 
 /// The storage root key template of the Provisioning Guidance: P-256 and RSA 2048.
-const ECC_SRK: &[u8] = b"\0\x23\0\x0b\0\x03\x04\x72\0\0\0\x06\0\x80\0\x43\0\x10\0\x03\0\x10\0\0\0\0";
+pub const ECC_SRK: &[u8] = b"\0\x23\0\x0b\0\x03\x04\x72\0\0\0\x06\0\x80\0\x43\0\x10\0\x03\0\x10\0\0\0\0";
 const RSA_SRK: &[u8] = b"\0\x01\0\x0b\0\x03\x04\x72\0\0\0\x06\0\x80\0\x43\0\x10\x08\0\0\0\0\0\0\0";
 /// A key that signs anything.
 const SIGNING: &[u8] = b"\0\x23\0\x0b\0\x04\x04\x72\0\0\0\x10\0\x18\0\x0b\0\x03\0\x10\0\0\0\0";
 
 /// Puts a primary key of the owner's at a persistent handle.
-fn install(bus: &Bus, at: u32, template: &[u8], auth: &[u8]) {
+pub fn install(bus: &Bus, at: u32, template: &[u8], auth: &[u8]) {
     let mut params = Vec::new();
     Writer::new(&mut params).u16(4 + auth.len() as u16).sized16(auth).u16(0).sized16(template).u16(0).u32(0);
     // The chip takes commands once it is started.
