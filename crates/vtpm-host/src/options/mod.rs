@@ -1,18 +1,20 @@
 //! The command line: swtpm's, so that whoever starts swtpm can start this.
 
 mod ends;
-mod keys;
+pub mod keys;
 mod pairs;
 mod serve;
 
 use crate::home::Place;
 use crate::sandbox::Action;
 use crate::tpm::Start;
+use crate::{ioctl, setup};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use ends::{Control, Server};
 use pairs::Pairs;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tpm12::StartupType;
 
@@ -30,6 +32,10 @@ enum Mode {
     Socket(SocketOptions),
     /// Serve a TPM on a character device, as the kernel's vTPM proxy makes them
     Chardev(ChardevOptions),
+    /// Make a TPM as a factory does: with certificates, with an owner
+    Setup(Box<setup::Options>),
+    /// Ask something of the control channel of a TPM that is served
+    Ioctl(ioctl::Options),
 }
 
 #[derive(Args)]
@@ -239,11 +245,28 @@ impl FromStr for Flags {
 }
 
 impl Cli {
+    /// Reads the command line. Under swtpm's names the program is what swtpm has them for.
+    pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+        let name = arguments.first().and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str);
+        let mode = match name {
+            Some("swtpm_setup") => Some("setup"),
+            Some("swtpm_ioctl") => Some("ioctl"),
+            _ => None,
+        };
+        if let Some(mode) = mode {
+            arguments.insert(1, mode.into());
+        }
+        Self::parse_from(arguments)
+    }
+
     /// Does what the command line says.
     pub fn run(self) -> Result<()> {
         match self.mode {
             Mode::Socket(options) => options.run(),
             Mode::Chardev(options) => options.run(),
+            Mode::Setup(options) => options.run(),
+            Mode::Ioctl(options) => options.run(),
         }
     }
 }
@@ -301,5 +324,11 @@ mod tests {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         assert!(Cli::try_parse_from(["swtpm", "cuse", "-n", "vtpm"]).is_err());
+        let setup = Cli::from_arguments(
+            ["/usr/bin/swtpm_setup", "--tpm-state", "/a", "--vmid", "x", "--createek"].map(Into::into),
+        );
+        assert!(matches!(setup.mode, Mode::Setup(_)));
+        let ioctl = Cli::from_arguments(["swtpm_ioctl", "--unix", "/a", "-h", "data"].map(Into::into));
+        assert!(matches!(ioctl.mode, Mode::Ioctl(_)));
     }
 }
