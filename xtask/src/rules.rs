@@ -38,6 +38,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "sha2",
             "hmac",
             "hkdf",
+            "pbkdf2",
             "aes",
             "ctr",
             "aes-gcm-siv",
