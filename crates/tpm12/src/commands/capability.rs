@@ -28,8 +28,9 @@ const ERRATA: u8 = 3;
 
 /// Interface timeouts A to D in microseconds, as the reference vTPM tells them.
 const TIMEOUTS: [u32; 4] = [750_000, 2_000_000, 750_000, 750_000];
-/// Durations of short, medium and long commands in microseconds.
-const DURATIONS: [u32; 3] = [3_000_000, 3_000_000, 600_000_000];
+/// Durations of short, medium and long commands in microseconds. SeaBIOS counts them in ticks of 3.58 MHz in 31 bits: 600 seconds
+/// are over at once there, and it gives the TPM up in the self test.
+const DURATIONS: [u32; 3] = [3_000_000, 3_000_000, 300_000_000];
 /// `TPM_STARTUP_EFFECTS` (part 2, section 4.8): `TPM_Startup` ends sessions of all kinds and hash sequences; contexts survive
 /// ST_STATE; every start begins a new audit digest with ST_CLEAR.
 const STARTUP_EFFECTS: u32 = 0x0000_014e;
