@@ -42,8 +42,8 @@ enum Mode {
 struct SocketOptions {
     #[command(flatten)]
     common: Common,
-    /// Where commands come in: [type=tcp,]port=N[,bindaddr=ADDRESS[,ifname=NAME]][,disconnect], type=unixio,path=PATH[,mode=0…]
-    /// [,uid=N][,gid=N], or [type=…,]fd=N. port=0 takes a free one and prints it
+    /// Where commands come in: type=tcp,port=N with bindaddr=ADDRESS, ifname=NAME and disconnect if wanted; or
+    /// type=unixio,path=PATH with mode=0…, uid=N and gid=N if wanted; or fd=N. port=0 takes a free one and prints it
     #[arg(long, value_name = "type=…")]
     server: Option<Server>,
     /// As --server port=N
@@ -75,19 +75,19 @@ struct ChardevOptions {
 /// Options take swtpm's form: key=value pairs behind commas.
 #[derive(Args)]
 struct Common {
-    /// Where the state lies: dir=PATH[,mode=0…] or backend-uri=dir://PATH or file://PATH (a file or block device); without it
+    /// Where the state lies: dir=PATH (with mode=0… if wanted) or backend-uri=dir://PATH or file://PATH (a file or block device); without it
     /// the environment variable TPM_PATH names the folder
     #[arg(long, value_name = "dir=PATH")]
     tpmstate: Option<StateOption>,
-    /// The control channel: type=unixio,path=PATH[,mode=0…][,uid=N][,gid=N] or type=tcp,port=N[,bindaddr=ADDRESS[,ifname=NAME]],
-    /// or type=…,fd=N, or type=unixio,clientfd=N
+    /// The control channel: type=unixio,path=PATH or type=tcp,port=N with what --server takes beside them; or type=…,fd=N, or
+    /// type=unixio,clientfd=N
     #[arg(long, value_name = "type=…")]
     ctrl: Option<Control>,
     /// A TPM 2.0 (not built yet)
     #[arg(long)]
     tpm2: bool,
-    /// Protect the state at rest with this key: file=PATH or fd=N, with [format=hex|binary], or pwdfile=PATH or pwdfd=N, with
-    /// [kdf=pbkdf2|sha512]; [mode=aes-cbc|aes-256-cbc] for 16 or 32 bytes; [remove[=true|false]]
+    /// Protect the state at rest with this key: file=PATH or fd=N, with format=hex or format=binary; or pwdfile=PATH or pwdfd=N,
+    /// with kdf=pbkdf2 or kdf=sha512; mode=aes-cbc for 16 bytes, mode=aes-256-cbc for 32; remove takes the file away
     #[arg(long, value_name = "file=PATH")]
     key: Option<String>,
     /// Seal the state blobs that go to another host with this key (in the forms of --key)
