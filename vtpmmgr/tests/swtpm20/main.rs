@@ -4,6 +4,7 @@ mod attacks;
 mod bus;
 mod keys;
 mod life;
+mod start;
 
 use bus::{Bus, drive};
 use frontback::looper::Timer;
