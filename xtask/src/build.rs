@@ -33,14 +33,13 @@ pub fn image(paths: &Paths, package: &str, bin: &str) -> Result<PathBuf> {
     Ok(paths.target.join(TARGET).join("release").join(bin))
 }
 
-/// Builds the host program of `package` and returns its place.
+/// Builds the host program of `package`, as the host tests are built, and returns its place.
 pub fn program(paths: &Paths, package: &str) -> Result<PathBuf> {
     let step = Step::begin(format!("Building {package}"));
     process::check(
         Command::new("cargo").current_dir(&paths.root).env("CARGO_TARGET_DIR", &paths.target).args([
             "build",
             "--quiet",
-            "--release",
             "--package",
             package,
             "--bin",
@@ -49,8 +48,16 @@ pub fn program(paths: &Paths, package: &str) -> Result<PathBuf> {
         &format!("cargo build of {package}"),
         Duration::from_secs(1800),
     )?;
+    // Without what is for a debugger it is a tenth as long, and the machine that it goes into has little memory.
+    let stripped = paths.target.join("programs").join(package);
+    make_dir(&paths.target.join("programs"))?;
+    process::check(
+        Command::new("strip").arg("-o").arg(&stripped).arg(paths.target.join("debug").join(package)),
+        "strip",
+        Duration::from_secs(60),
+    )?;
     step.done();
-    Ok(paths.target.join("release").join(package))
+    Ok(stripped)
 }
 
 /// Builds all images into `target/images` and prints their sizes.

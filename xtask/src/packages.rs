@@ -33,6 +33,7 @@ pub const XEN: &[Tool] = &[
     tool("dpkg-deb", "dpkg", "unpacks Debian's Xen and Linux for the machine"),
     tool("tar", "tar", "unpacks Debian's Xen and Linux for the machine"),
     tool("gzip", "gzip", "unpacks the Xen kernel"),
+    tool("strip", "binutils", "shortens the programs that go into the machine"),
     tool("xz", "xz-utils", "unpacks the Linux kernel"),
     tool("mke2fs", "e2fsprogs", "makes the machine's state disk"),
 ];

@@ -65,11 +65,12 @@ impl Machine {
 /// Runs all scenarios, or those of the files whose names contain `only`, and counts their `ok` and `FAILED` lines.
 pub fn run(paths: &Paths, only: Option<&str>) -> Result<Tally> {
     build::run(paths)?;
-    let mut add =
-        vec![build::image(paths, test_boot::PACKAGE, test_boot::BIN)?, build::image(paths, "tpm_tis", "tis-probe")?];
-    if paths.root.join("crates").join("vtpmctl").is_dir() {
-        add.push(build::program(paths, "vtpmctl")?);
-    }
+    let add = vec![
+        build::image(paths, test_boot::PACKAGE, test_boot::BIN)?,
+        build::image(paths, "tpm_tis", "tis-probe")?,
+        build::image(paths, "vtpmmgr", "crowd")?,
+        build::program(paths, "vtpmctl")?,
+    ];
     let rig = Rig::prepare(paths)?;
     let keep = paths.rig().join("xen-test");
     fresh_dir(&keep)?;
