@@ -53,6 +53,12 @@ impl<T: Transport> Chip<'_, T> {
         Ok(was_reset)
     }
 
+    /// TPM2_Shutdown (part 3, section 9.4): power may fail now. A chip that loses it without this counts that as a failed guess if a
+    /// secret that can be guessed was used since its start (part 1, section 19.8.6). It works on all the same.
+    pub(crate) async fn shut_down(&self) {
+        let _ = self.call(cc::SHUTDOWN, &su::CLEAR.to_be_bytes()).await;
+    }
+
     /// TPM2_GetCapability (part 3, section 30.2): the union behind the capability's number.
     async fn capability<O>(
         &self,

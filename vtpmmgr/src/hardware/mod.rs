@@ -67,7 +67,7 @@ pub struct Hardware<'a, T> {
 }
 
 /// The client for the chip's version.
-pub enum Kind<'a, T> {
+enum Kind<'a, T> {
     /// A TPM 1.2 chip.
     Tpm12(chip12::Chip<'a, T>),
     /// A TPM 2.0 chip.
@@ -381,6 +381,14 @@ impl<'a, T: Transport> Hardware<'a, T> {
     pub async fn ek_public(&self, kept_owner: Option<&AuthData>, rng: &mut Drbg) -> Result<PublicKey, ChipError> {
         let owner = self.owner(kept_owner)?;
         steadily!(self, chip => chip.ek_public(&self.settings, &owner, rng).await)
+    }
+
+    /// Tells the chip that its power may go, as a clean stop does; it works on until then. A TPM 1.2 chip needs no word.
+    pub async fn shut_down(&self) {
+        match &self.chip {
+            Kind::Tpm12(_) => (),
+            Kind::Tpm20(chip) => chip.shut_down().await,
+        }
     }
 
     /// The owner's secret: the one that the manager drew, else the one that the operator gave.

@@ -225,3 +225,25 @@ fn the_bank_is_the_best_that_the_chip_has() {
         assert_eq!(result, Err(ChipError::PcrMismatch));
     }
 }
+
+#[test]
+fn a_clean_stop_is_no_failed_guess() {
+    for (clean, want) in [(true, 0), (false, 1)] {
+        let (bus, settings) = (Bus::new(), settings());
+        let root = new_root(&bus, &settings).unwrap();
+        session(&bus, &settings, async |chip, rng| {
+            let sealed = chip.seal(&root, &[1; 32], None, Some(&[3; 20]), rng).await?;
+            chip.unseal(&root, &sealed, Some(&[3; 20]), rng).await?;
+            if clean {
+                chip.shut_down().await;
+            }
+            Ok(())
+        })
+        .unwrap();
+        bus.power_cycle();
+        session(&bus, &settings, async |_, _| Ok(())).unwrap();
+        // TPM_PT_LOCKOUT_COUNTER.
+        let out = bus.raw(0x17a, &[], &[], &[0, 0, 0, 6, 0, 0, 2, 0x0e, 0, 0, 0, 1]).unwrap();
+        assert_eq!(out.last(), Some(&want), "{clean}");
+    }
+}
