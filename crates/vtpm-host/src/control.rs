@@ -349,3 +349,39 @@ fn get_info(flags: u64, offset: u32) -> Vec<u8> {
     answer.extend_from_slice(piece);
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn answer(peer: &mut UnixStream) -> Option<[u8; 4]> {
+        peer.set_nonblocking(true).unwrap();
+        let mut word = [0; 4];
+        peer.read_exact(&mut word).ok().map(|()| word)
+    }
+
+    #[test]
+    fn a_command_under_way_is_cancelled_by_that_command_alone() {
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        let mut client = Client::new(ours.into());
+        assert!(!client.cancels());
+        peer.write_all(&[0, 0, 0]).unwrap();
+        assert!(!client.cancels() && answer(&mut peer).is_none(), "not all of it is there");
+        peer.write_all(&[9]).unwrap();
+        assert!(client.cancels());
+        assert_eq!(answer(&mut peer), Some([0; 4]));
+        assert!(!client.cancels(), "once");
+
+        // What comes before it waits for the end of the command, and so does it.
+        peer.write_all(&[0, 0, 0, 1, 0, 0, 0, 9]).unwrap();
+        assert!(!client.cancels() && answer(&mut peer).is_none());
+        client.channel.inbox.clear();
+        client.mode = Mode::Blob { kind: Kind::Permanent, left: 4, bytes: Secret::default() };
+        peer.write_all(&[0, 0, 0, 9]).unwrap();
+        assert!(!client.cancels(), "that is a blob");
+        drop(peer);
+        assert!(!client.cancels());
+    }
+}

@@ -120,6 +120,43 @@ fn half_messages_and_garbage_harm_nobody() {
 }
 
 #[test]
+fn random_messages_never_end_it() {
+    let folder = Folder::new("random");
+    let running = Running::start(&folder, "a", &["--flags", "not-need-init,startup-clear"]);
+    let mut random = tpm_crypto::Drbg::new(&[5; 48], b"messages").unwrap();
+    for _ in 0..300 {
+        let mut control = running.control();
+        for _ in 0..8 {
+            let [command, length] = random.bytes();
+            let mut body = vec![0; usize::from(length % 24)];
+            random.fill(&mut body);
+            // Often a type or a length that is nearly right; never SHUTDOWN.
+            if let [first, .., last] = &mut body[..] {
+                (*first, *last) = (0, *last & 7);
+            }
+            let command = match u32::from(command % 22) {
+                CMD_SHUTDOWN => CMD_STOP,
+                // It may wait for a minute, as it is asked to.
+                CMD_LOCK_STORAGE => CMD_INIT,
+                command => command,
+            };
+            let _ = control.0.write_all(&[&command.to_be_bytes()[..], &body].concat());
+        }
+        let mut tpm = running.data();
+        let mut garbage = [0; 40];
+        random.fill(&mut garbage);
+        garbage[2..6].copy_from_slice(&40u32.to_be_bytes());
+        let _ = tpm.write_all(&garbage);
+    }
+    let mut control = running.control();
+    assert_eq!(control.code(CMD_STOP, &[]), 0);
+    control.init();
+    let mut tpm = running.data();
+    startup(&mut tpm);
+    assert_eq!(transact(&mut tpm, READ_PUBEK, &[0; 20]).0, 0);
+}
+
+#[test]
 fn a_locality_comes_as_one_byte_or_as_four() {
     let folder = Folder::new("locality");
     let running = Running::start(&folder, "a", &["--locality", "reject-locality-4"]);

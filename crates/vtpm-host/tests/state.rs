@@ -332,3 +332,23 @@ fn what_it_can_do() {
     assert!(!Path::new(&folder.state()).exists(), "asking makes nothing");
     assert!(refusal(program(&folder, "a", &["--tpm2"])).contains("TPM 2.0"));
 }
+
+#[test]
+fn only_listed_system_calls_are_made() {
+    let folder = Folder::new("seccomp");
+    let mode = |options: &[&str]| {
+        let running = Running::start(&folder, "a", &[&SERVE[..], options].concat());
+        write_area_once(&running);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("Seccomp:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(mode(&[]), "2");
+    assert_eq!(mode(&["--seccomp", "action=log"]), "2");
+    assert_eq!(mode(&["--seccomp", "action=none"]), "0");
+}
+
+/// Something that only a program that serves can do.
+fn write_area_once(running: &Running) {
+    assert_eq!(transact(&mut running.data(), READ_PUBEK, &[0; 20]).0, 0);
+}

@@ -75,8 +75,8 @@ struct ChardevOptions {
 /// Options take swtpm's form: key=value pairs behind commas.
 #[derive(Args)]
 struct Common {
-    /// Where the state lies: dir=PATH (with mode=0… if wanted) or backend-uri=dir://PATH or file://PATH (a file or block device); without it
-    /// the environment variable TPM_PATH names the folder
+    /// Where the state lies: dir=PATH (with mode=0… if wanted) or backend-uri=dir://PATH or file://PATH (a file or block
+    /// device); without it the environment variable TPM_PATH names the folder
     #[arg(long, value_name = "dir=PATH")]
     tpmstate: Option<StateOption>,
     /// The control channel: type=unixio,path=PATH or type=tcp,port=N with what --server takes beside them; or type=…,fd=N, or

@@ -95,9 +95,8 @@ impl ChardevOptions {
 /// if that fails.
 fn make_proxy(tpm2: bool) -> anyhow::Error {
     const SCRIPT: &str = r#"
-        use strict; use Fcntl;
         my $flags = shift @ARGV;
-        sysopen(my $control, "/dev/vtpmx", O_RDWR) or die "vtpm-host: cannot open /dev/vtpmx: $! (load the module tpm_vtpm_proxy; only root may)\n";
+        open(my $control, "+<", "/dev/vtpmx") or die "vtpm-host: cannot open /dev/vtpmx: $! (load the module tpm_vtpm_proxy; only root may)\n";
         my $device = pack("L5", $flags, 0, 0, 0, 0);
         ioctl($control, 0xC014A100, $device) or die "vtpm-host: the kernel makes no TPM device: $!\n";
         my ($same, $number, $fd, $major, $minor) = unpack("L5", $device);
