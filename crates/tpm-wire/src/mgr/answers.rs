@@ -297,7 +297,7 @@ pub struct GroupKeys {
     pub uuid: [u8; 16],
     /// The group's attestation key: 1.2: the AIK's modulus (256 bytes); 2.0: `TPMT_PUBLIC`.
     pub attestation: Vec<u8>,
-    /// What binds it: 1.2: the identity binding (256 bytes); 2.0: empty, the CA uses GROUP_ACTIVATE.
+    /// What binds it: 1.2: the identity binding (256 bytes); 2.0: `TPMS_ATTEST` and `TPMT_SIGNATURE` of its creation.
     pub binding: Vec<u8>,
     /// The chip's endorsement key, in the same forms; empty if the chip does not tell.
     pub endorsement: Vec<u8>,

@@ -4,28 +4,34 @@
 //! the number of front ends and nobody can push another one back by more than one request. What needs no chip goes on while the
 //! chip is silent, and what needs no disk while the disk is.
 
+mod admin;
+mod chip;
+mod disk;
+
 use crate::anchor::MonotonicCounter;
 use crate::args::Rollback;
-use crate::attest::{evidence, hashes};
-use crate::hardware::{ChipInfo, Hardware, PcrSelection, RootKey};
-use crate::management::{Lock, Member, Office, Roots, perform, vtpm_name};
+use crate::hardware::{ChipInfo, Hardware, RootKey};
+use crate::management::{Lock, Member, Office, Roots, vtpm_name};
 use crate::opening::open_groups;
 use crate::policy::{Peer, PeerLabels, Policy};
 use crate::requests::{self, Message, Record, code};
-use crate::state::{Change, Uuid, Vtpm};
+use crate::state::Uuid;
 use crate::store::Store;
+use admin::{counter_lane, management_lane};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use chip::chip_lane;
 use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::Poll;
+use disk::disk_lane;
 use frontback::looper::Timer;
 use frontback::tpmback::{Event, FrontId, Fronts};
-use tpm_crypto::{Drbg, sha1};
-use tpm_wire::mgr::{self, Management, QuoteRequest, Refused, external_data_preimage};
-use tpm_wire::{Transport, Writer, v12};
+use tpm_crypto::Drbg;
+use tpm_wire::Transport;
+use tpm_wire::mgr::{self, Management, QuoteRequest, Refused};
 use xen_abi::BlockDevice;
 use zeroize::Zeroizing;
 
@@ -260,222 +266,6 @@ impl<F: Fronts, L: PeerLabels> Desk<'_, F, L> {
         match outcome {
             Ok(body) => self.fronts.respond(front, &requests::success(tag, body)),
             Err(Refused(code)) => self.fronts.respond(front, &requests::error(tag, *code)),
-        }
-    }
-}
-
-/// SAVEHASHKEY and LOADHASHKEY, one after another in the order in which they came.
-async fn disk_lane<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    desk: &Desk<'_, F, L>,
-    office: &Office<'_, B, C, T>,
-    rng: &mut Drbg,
-) {
-    while let Some(Job { member, work }) = desk.next(&desk.disk).await {
-        let outcome = match &work {
-            DiskWork::Save(record) => save(office, rng, &member, record).await.map(|()| Zeroizing::default()),
-            DiskWork::Load => load(office, &member).await,
-        };
-        if outcome == Err(Refused(code::WRONG_PCR)) && office.policy.borrow().is_unsure() {
-            desk.chip.borrow_mut().push_back(Job { member, work: ChipWork::Open(work) });
-            office.timer.wake_at(office.timer.now());
-            continue;
-        }
-        desk.answer(member.front, mgr::TAG_RSP, &outcome);
-    }
-}
-
-/// Keeps a record. A vTPM that is not known yet becomes one of the first group.
-async fn save<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    office: &Office<'_, B, C, T>,
-    rng: &mut Drbg,
-    member: &Member,
-    record: &Record,
-) -> Result<(), Refused> {
-    let uuid = member.uuid;
-    let mut store = office.store.lock().await;
-    let state = store.settled().await.map_err(|error| office.disk_error(error))?;
-    let vtpm = {
-        let policy = office.policy.borrow();
-        let (group, flags) = match policy.serve(state, &uuid, &member.peer) {
-            Ok(served) => (served.group, served.vtpm.flags),
-            Err(Refused(code::BAD_PARAMETER)) => {
-                let first = state.groups().first().ok_or(Refused(code::FAIL))?;
-                policy.check(first, &member.peer)?;
-                (first, 0)
-            }
-            Err(refused) => return Err(refused),
-        };
-        Vtpm { group: group.uuid, flags, record: Some(policy.keep(&record.0, &uuid, group, rng)?) }
-    };
-    store.apply(Change::PutVtpm { uuid, vtpm }).await.map_err(|error| office.disk_error(error))?;
-    office.disk_works();
-    Ok(())
-}
-
-/// Gives a record back.
-async fn load<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    office: &Office<'_, B, C, T>,
-    member: &Member,
-) -> Result<Zeroizing<Vec<u8>>, Refused> {
-    let uuid = member.uuid;
-    let look = |state: &crate::state::State| {
-        let policy = office.policy.borrow();
-        let served = policy.serve(state, &uuid, &member.peer)?;
-        let record = served.vtpm.record.as_ref().ok_or(Refused(code::BAD_PARAMETER))?;
-        let key = policy.group_key(served.group)?;
-        record.open(&uuid, &served.group.uuid, Some(&key)).map_err(|error| {
-            log::error!(target: "vtpmmgr", "{}: {error}", vtpm_name(&uuid));
-            Refused(code::FAIL)
-        })
-    };
-    let record = office.state(look).await?;
-    office.disk_works();
-    Ok(record)
-}
-
-/// What vTPMs ask of the hardware.
-async fn chip_lane<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    desk: &Desk<'_, F, L>,
-    office: &Office<'_, B, C, T>,
-    rng: &mut Drbg,
-) {
-    while let Some(Job { member, work }) = desk.next(&desk.chip).await {
-        let (tag, outcome) = match work {
-            ChipWork::Random(count) => (v12::TAG_RSP_COMMAND, random(office, count).await),
-            ChipWork::PcrRead(index) => (v12::TAG_RSP_COMMAND, pcr_read(office, index).await),
-            ChipWork::Extend { index, digest } => (v12::TAG_RSP_COMMAND, extend(office, &member, index, &digest).await),
-            ChipWork::Quote(request) => (mgr::TAG_RSP, quote(office, rng, &member, &request).await),
-            ChipWork::Open(work) => {
-                open_groups(office, rng).await;
-                if !office.policy.borrow().is_unsure() && !desk.closing.get() {
-                    desk.disk.borrow_mut().push_back(Job { member, work });
-                    office.timer.wake_at(office.timer.now());
-                    continue;
-                }
-                (mgr::TAG_RSP, Err(Refused(code::FAIL)))
-            }
-        };
-        desk.answer(member.front, tag, &outcome);
-    }
-}
-
-async fn random<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    office: &Office<'_, B, C, T>,
-    count: u32,
-) -> Result<Zeroizing<Vec<u8>>, Refused> {
-    let bytes = office.chip_said(office.chip.vtpm_random(count).await)?;
-    let mut body = Zeroizing::new(Vec::with_capacity(4 + bytes.len()));
-    Writer::new(&mut body).sized32(&bytes);
-    Ok(body)
-}
-
-async fn pcr_read<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    office: &Office<'_, B, C, T>,
-    index: u32,
-) -> Result<Zeroizing<Vec<u8>>, Refused> {
-    existing(index)?;
-    office.chip_said(office.chip.vtpm_pcr(index).await).map(|value| Zeroizing::new(value.to_vec()))
-}
-
-async fn extend<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    office: &Office<'_, B, C, T>,
-    member: &Member,
-    index: u32,
-    digest: &[u8; 20],
-) -> Result<Zeroizing<Vec<u8>>, Refused> {
-    existing(index)?;
-    let is_admin = |state: &crate::state::State| office.policy.borrow().check_admin(state, &member.uuid, &member.peer);
-    office.state(is_admin).await.map_err(|_| Refused(code::DISABLED_CMD))?;
-    office.chip_said(office.chip.extend12(index, digest).await).map(|value| Zeroizing::new(value.to_vec()))
-}
-
-/// `TPM_BADINDEX` for a PCR that no chip has: not every chip of version 2.0 says so in these words.
-fn existing(pcr: u32) -> Result<(), Refused> {
-    if pcr < PcrSelection::COUNT.into() { Ok(()) } else { Err(Refused(code::BADINDEX)) }
-}
-
-/// GET_QUOTE: the chip's word for this vTPM, by its group's attestation key.
-async fn quote<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    office: &Office<'_, B, C, T>,
-    rng: &mut Drbg,
-    member: &Member,
-    request: &QuoteRequest,
-) -> Result<Zeroizing<Vec<u8>>, Refused> {
-    let uuid = member.uuid;
-    let look = |state: &crate::state::State| {
-        let policy = office.policy.borrow();
-        let served = policy.serve(state, &uuid, &member.peer)?;
-        Ok((served.group.uuid, hashes(request.flags, &uuid, served.measurement, served.group)?))
-    };
-    // What cannot be vouched for is refused before a key is made for it.
-    let (group, _) = office.state(look).await?;
-    let ak = office.attestation_key(&group, rng).await?;
-    let (now, hashes) = office.state(look).await?;
-    if now != group {
-        return Err(Refused(code::FAIL));
-    }
-    let external = sha1(&[&external_data_preimage(request.flags, &request.data, &hashes)]);
-    let selection = PcrSelection::from_mask(request.pcrs).ok_or(Refused(code::BAD_PARAMETER))?;
-    let outcome = office.chip.quote(office.root, &ak.key, &external, selection, rng).await;
-    Ok(Zeroizing::new(evidence(office.chip_said(outcome)?, hashes).to_bytes()))
-}
-
-/// What the admin asks, one command after another.
-async fn management_lane<F: Fronts, L: PeerLabels, B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    desk: &Desk<'_, F, L>,
-    office: &Office<'_, B, C, T>,
-    roots: &mut Roots,
-    rng: &mut Drbg,
-) {
-    while let Some(Job { member, work }) = desk.next(&desk.management).await {
-        let is_admin =
-            |state: &crate::state::State| office.policy.borrow().check_admin(state, &member.uuid, &member.peer);
-        match office.state(is_admin).await {
-            Ok(()) => {
-                let outcome = perform(office, roots, rng, work).await;
-                desk.answer(member.front, mgr::TAG_RSP, &outcome);
-            }
-            Err(refused @ Refused(code::AUTHFAIL)) => desk.answer(member.front, mgr::TAG_RSP2, &Err(refused)),
-            Err(refused) => desk.answer(member.front, mgr::TAG_RSP, &Err(refused)),
-        }
-    }
-}
-
-/// With `rollback=periodic`: steps the chip's counter now and then. Whoever waits for the disk does not wait for the chip.
-async fn counter_lane<F: Fronts, L, B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    desk: &Desk<'_, F, L>,
-    office: &Office<'_, B, C, T>,
-) {
-    loop {
-        let due = poll_fn(|_| {
-            if desk.closing.get() {
-                return Poll::Ready(false);
-            }
-            let now = office.timer.now();
-            match office.store.peek(Store::next_step).flatten() {
-                Some(due) if due <= now => Poll::Ready(true),
-                Some(due) => {
-                    office.timer.wake_at(due);
-                    Poll::Pending
-                }
-                None => Poll::Pending,
-            }
-        });
-        if !due.await {
-            return;
-        }
-        let mut store = office.store.lock().await;
-        let begun = store.begin_step(office.timer.now()).await;
-        drop(store);
-        match begun {
-            Ok(Some(step)) => {
-                let outcome = step.run().await;
-                office.store.lock().await.finish_step(outcome);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                office.disk_error(error);
-            }
         }
     }
 }
