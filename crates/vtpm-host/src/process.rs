@@ -42,19 +42,23 @@ pub fn signals() -> Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("cannot wait for signals")
 }
 
-/// Goes on as another user, by name or number.
-pub fn become_user(name: &str) -> Result<()> {
+/// A user by name or number.
+pub fn find_user(name: &str) -> Result<User> {
     let found = match name.parse() {
         Ok(number) => User::from_uid(Uid::from_raw(number)),
         Err(_) => User::from_name(name),
     };
-    let user = found.ok().flatten().with_context(|| format!("--runas: there is no user {name}"))?;
+    found.ok().flatten().with_context(|| format!("--runas: there is no user {name}"))
+}
+
+/// Goes on as another user.
+pub fn become_user(user: &User) -> Result<()> {
     if Uid::effective() == user.uid && Gid::effective() == user.gid {
         return Ok(());
     }
     let login = CString::new(user.name.clone()).context("a user name with a zero byte")?;
     let changed = initgroups(&login, user.gid).and_then(|()| setgid(user.gid)).and_then(|()| setuid(user.uid));
-    changed.with_context(|| format!("--runas: cannot become {name} (only root can)"))
+    changed.with_context(|| format!("--runas: cannot become {} (only root can)", user.name))
 }
 
 /// Makes `folder` the root folder.

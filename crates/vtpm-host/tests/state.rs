@@ -159,6 +159,7 @@ fn one_folder_has_one_server_and_no_symbolic_links() {
     let running = Running::start(&folder, "a", &SERVE);
     assert_eq!(transact(&mut running.data(), READ_PUBEK, &[0; 20]).0, 0);
     assert!(refusal(program(&folder, "b", &SERVE)).contains("another vtpm-host uses the state folder"));
+    assert!(!folder.join("b.ctrl").exists() && !folder.join("b.data").exists(), "it leaves nothing behind");
     drop(running);
 
     for name in ["tpm.vault", "vault.key", "lock"] {

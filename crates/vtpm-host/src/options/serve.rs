@@ -149,8 +149,17 @@ impl Common {
         }
     }
 
-    /// Opens everything in the order that rights allow, and serves.
-    fn serve(self, rules: Rules, mut ends: Ends, mut sockets: Vec<PathBuf>) -> Result<()> {
+    /// Opens everything in the order that rights allow, serves, and tidies up.
+    fn serve(self, mut rules: Rules, mut ends: Ends, mut leftovers: Vec<PathBuf>) -> Result<()> {
+        let outcome = self.open_and_serve(&mut rules, &mut ends, &mut leftovers);
+        for path in leftovers {
+            // Somebody else may have tidied up, or this program may no longer be allowed to.
+            let _ = std::fs::remove_file(path);
+        }
+        outcome
+    }
+
+    fn open_and_serve(&self, rules: &mut Rules, ends: &mut Ends, leftovers: &mut Vec<PathBuf>) -> Result<()> {
         ensure!(!self.tpm2, "--tpm2: the TPM 2.0 engine is not part of this version; without --tpm2 this is a TPM 1.2");
         let (place, mode) = self.place()?;
         self.start_log()?;
@@ -163,17 +172,13 @@ impl Common {
             start != Start::ByControl || self.ctrl.is_some(),
             "nobody could switch the TPM on: give --flags not-need-init, or --ctrl"
         );
-        let mut pid = self.pid_file()?;
         let locality = self.locality.unwrap_or_default();
-        let mut rules = Rules {
-            reject_locality_4: locality.reject_4,
-            allow_set_locality: locality.allow_set || rules.allow_set_locality,
-            ..rules
-        };
+        rules.reject_locality_4 = locality.reject_4;
+        rules.allow_set_locality |= locality.allow_set;
         match self.ctrl.as_ref().map(|control| control.0.open("control channel on")).transpose()? {
             Some(Open::Listener(fd, path)) => {
                 ends.control = Some(fd);
-                sockets.extend(path);
+                leftovers.extend(path);
             }
             Some(Open::Client(fd)) => {
                 ends.control_client = Some(fd);
@@ -181,10 +186,14 @@ impl Common {
             }
             None => {}
         }
+        let mut pid = self.pid_file()?;
+        leftovers.extend(pid.as_ref().and_then(PidFile::path).map(PathBuf::from));
+        // Users are looked up where the list of them is.
+        let user = self.runas.as_deref().map(process::find_user).transpose()?;
         if let Some(folder) = &self.chroot {
             process::enter(folder)?;
         }
-        if let Some(user) = &self.runas {
+        if let Some(user) = &user {
             process::become_user(user)?;
         }
         let signals = process::signals()?;
@@ -201,12 +210,7 @@ impl Common {
             pid.write()?;
         }
         sandbox::enter(self.seccomp.map(|seccomp| seccomp.0).unwrap_or_default())?;
-        let outcome = Server::new(tpm, rules, ends, signals).serve();
-        for path in sockets.iter().map(PathBuf::as_path).chain(pid.as_ref().and_then(PidFile::path)) {
-            // Somebody else may have tidied up, or this program may no longer be allowed to.
-            let _ = std::fs::remove_file(path);
-        }
-        outcome
+        Server::new(tpm, std::mem::take(rules), std::mem::take(ends), signals).serve()
     }
 
     fn start_log(&self) -> Result<()> {

@@ -7,7 +7,7 @@ mod der;
 use crate::home::Place;
 use crate::logger;
 use crate::options::keys;
-use crate::process::become_user;
+use crate::process::{become_user, find_user};
 use crate::storage::generator;
 use crate::tpm::{Keeping, Start, Tpm};
 use anyhow::{Context, Result, bail, ensure};
@@ -158,7 +158,7 @@ impl Options {
         };
         logger::start(LevelFilter::Info, target, "")?;
         if let Some(user) = &self.runas {
-            become_user(user)?;
+            become_user(&find_user(user)?)?;
         }
         let place = self.place()?;
         if place.has_vault() {
