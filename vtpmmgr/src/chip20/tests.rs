@@ -212,3 +212,69 @@ fn format_1_reads_for_ever_and_nothing_else_does() {
         assert!(used(&longer(&root), &sealed, &counter, &ak).iter().all(bad), "{cut}");
     }
 }
+
+/// A chip that answers whatever comes to its mind, in the form of an answer.
+struct Noise(core::cell::RefCell<Drbg>);
+
+impl tpm_wire::Transport for Noise {
+    async fn transmit(&self, command: &[u8]) -> Result<Vec<u8>, tpm_wire::TransportError> {
+        let mut rng = self.0.borrow_mut();
+        let [length, kind, zeros] = rng.bytes();
+        let mut body = vec![0; usize::from(length) * 2];
+        rng.fill(&mut body);
+        // Small numbers are lengths and counts that can be believed.
+        body.iter_mut().filter(|byte| **byte >= zeros).for_each(|byte| *byte = 0);
+        let (tag, code) = match kind {
+            0..16 => (0x8001, 0x100 | u32::from(length)),
+            16..32 => (u16::from(length), 0),
+            _ => (u16::from_be_bytes([command[0], command[1]]), 0),
+        };
+        Ok(packet(tag, code, &[&body]).to_vec())
+    }
+}
+
+#[test]
+fn noise_is_never_more_than_an_error() {
+    use crate::hardware::{AttestationKey, Counter, PcrSelection, RootKey, Sealed, Settings};
+    let root = RootKey::parse(&hex(&["200101", "81000001", "000b", &"aa".repeat(32)].concat())).unwrap();
+    let sealed =
+        hex(&["2001", "0200", "000b", "00810000", &"bb".repeat(32), "0002", "0102", "0003", "040506"].concat());
+    let sealed = Sealed::parse(&sealed).unwrap();
+    let counter = Counter::parse(&hex(&["2001", "01800005", &"cc".repeat(20)].concat())).unwrap();
+    let ak = hex(&["2001", &"dd".repeat(20), "0002", "0102", "0003", "040506"].concat());
+    let ak = AttestationKey::parse(&ak).unwrap();
+    let settings = Settings::from(&crate::args::Options::default());
+    let owner = crate::args::OWNER_WELL_KNOWN;
+    let timer = frontback::looper::Timer::new(xen_abi::Instant::from_millis(0));
+    let noise = Drbg::new(&[5; 48], b"noise").unwrap();
+    let chip = super::Chip::new(Noise(noise.into()), &timer);
+    let mut rng = Drbg::new(&[1; 48], b"").unwrap();
+    chip.provide_entropy(&[1; 48]);
+    let pcrs = PcrSelection::from_mask(0xff).unwrap();
+    let work = async {
+        for _ in 0..400 {
+            // Nothing that an HMAC protects is believed; the rest is at least what was asked for.
+            let _ = chip.identify().await;
+            let _ = chip.extend12(3, &[1; 20]).await;
+            assert!(chip.pcr_values(pcrs).await.map_or(8, |values| values.len()) == 8);
+            assert!(chip.random(20).await.is_err());
+            let _ = chip.create_root(&settings, &mut None::<()>, &mut rng).await;
+            let _ = chip.ek_public(&settings, &owner, &mut rng).await;
+            assert!(chip.seal(&settings, &root, &[1; 32], None, None, &mut rng).await.is_err());
+            assert!(chip.unseal(&settings, &root, &sealed, None, &mut rng).await.is_err());
+            assert!(chip.counter_create(&settings, &root, &owner, &mut None, &mut rng).await.is_err());
+            assert!(chip.counter_increment(&settings, &root, &counter, &mut rng).await.is_err());
+            assert!(chip.quote(&settings, &root, &ak, &[1; 20], pcrs, &mut rng).await.is_err());
+            assert!(chip.activate(&settings, &root, &owner, &ak, &[0; 4], &mut rng).await.is_err());
+        }
+    };
+    let mut work = core::pin::pin!(work);
+    let mut now = xen_abi::Instant::from_millis(0);
+    for _ in 0..1_000_000 {
+        match frontback::looper::turn(&mut (), now, &[], &timer, work.as_mut()) {
+            frontback::looper::Turn::Done(()) => return,
+            frontback::looper::Turn::Wait(at) => now = now.max(at.unwrap_or(now)),
+        }
+    }
+    panic!("never done");
+}
