@@ -155,6 +155,12 @@ pub fn unwrap(kind: Kind, blob: &[u8], key: Option<&MigrationKey>) -> Result<Sec
 mod tests {
     use super::*;
 
+    /// `state` under the key that comes of sixteen sevens; OpenSSL seals it to the same bytes.
+    const SEALED_STATE: [u8; 21] = [
+        0xc3, 0xe3, 0xd7, 0xe5, 0xe6, 0xf5, 0x29, 0x1c, 0x7d, 0x5b, 0xd5, 0xba, 0x17, 0xdf, 0x04, 0xe9, 0xba, 0x73,
+        0x9e, 0x5b, 0x60,
+    ];
+
     fn rng() -> Drbg {
         Drbg::new(&[7; 48], b"").unwrap()
     }
@@ -173,6 +179,17 @@ mod tests {
                 assert!(unwrap(Kind::Volatile, &[&blob[..], b"x"].concat(), key).is_err());
             }
         }
+    }
+
+    #[test]
+    fn version_1_reads_for_ever() {
+        let plain = b"vTPMblob\0\x01\x01\0\0\0\0\x05state";
+        assert_eq!(wrap(Kind::Permanent, b"state", None, &mut rng())[..], plain[..]);
+        let mut sealed = b"vTPMblob\0\x01\x02\x01\0\0\0\x21".to_vec();
+        sealed.extend([0; 12]);
+        sealed.extend(SEALED_STATE);
+        let key = MigrationKey::derive(&[7; 16]);
+        assert_eq!(unwrap(Kind::Volatile, &sealed, Some(&key)).unwrap()[..], b"state"[..]);
     }
 
     #[test]

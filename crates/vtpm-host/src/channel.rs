@@ -9,9 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// Bytes taken from the kernel at a time.
-const PIECE: usize = 16 * 1024;
+const PIECE: usize = 4096;
 /// Bytes that wait here for the rest of a message; the others wait with the kernel.
-const ENOUGH: usize = 4 * PIECE;
+const ENOUGH: usize = 16 * PIECE;
 /// How long a peer may leave an answer lying until it counts as dead.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -15,7 +15,9 @@ use vault::VaultKey;
 
 /// `TPM_FAIL` (part 2, section 16).
 pub const FAIL: u32 = 9;
+const BAD_PARAMETER: u32 = 3;
 const BAD_PARAM_SIZE: u32 = 25;
+const BAD_VERSION: u32 = 46;
 
 /// Where the state lies, and how it is protected there and on the way.
 pub struct Keeping {
@@ -301,7 +303,10 @@ impl Tpm {
         let key = self.keeping.migration_key.as_ref();
         let state =
             blob::unwrap(kind, blob, key).map_err(|error| Refused { code: error.code(), reason: error.into() })?;
-        let refused = |error: tpm12::StateError| Refused { code: 3, reason: error.into() };
+        let refused = |error: tpm12::StateError| {
+            let newer = matches!(error, tpm12::StateError::Newer { .. } | tpm12::StateError::NewerLevel { .. });
+            Refused { code: if newer { BAD_VERSION } else { BAD_PARAMETER }, reason: error.into() }
+        };
         match kind {
             Kind::Permanent => {
                 // Whether it loads is asked before anything is touched.

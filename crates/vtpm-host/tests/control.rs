@@ -307,6 +307,12 @@ fn bad_state_blobs_change_nothing() {
     let mut newer = permanent.clone();
     newer[9] = 2;
     assert_eq!(control.put_blob(PERMANENT, &newer), 46, "TPM_BAD_VERSION");
+    // The engine's own state inside it: magic, version, level.
+    for at in [16 + 9, 16 + 11] {
+        let mut newer = permanent.clone();
+        newer[at] = 0x7f;
+        assert_eq!(control.put_blob(PERMANENT, &newer), 46, "byte {at}");
+    }
     assert_eq!(control.put_blob(VOLATILE, &permanent), 3, "of another type");
     assert_eq!(control.put_blob(SAVESTATE, &permanent), 3);
     // swtpm's form.
