@@ -5,7 +5,7 @@ use crate::desk::{Service, serve};
 use crate::hardware::{ChipInfo, Hardware, PcrSelection};
 use crate::management::Roots;
 use crate::policy::PeerLabels;
-use crate::start::{Ready, StartError, open};
+use crate::start::{Ready, StartError, inspect, open};
 use crate::{Fronts, Stop, refuse, unless, way};
 use core::future::Future;
 use frontback::looper::Timer;
@@ -52,6 +52,10 @@ pub async fn live<F, L, B, D, T, E>(
         Some(Ok(disk)) => disk,
         Some(Err(error)) => return refuse(fronts, &StartError::Vault(error.into()), &stop).await,
     };
+    // Before the chip is asked anything.
+    if let Err(error) = inspect(&disk).await {
+        return refuse(fronts, &error, &stop).await;
+    }
     let chip = match unless(&stop, Hardware::detect(&way, timer, options.into())).await {
         None => return,
         Some(Ok(chip)) => chip,
@@ -90,4 +94,5 @@ pub async fn live<F, L, B, D, T, E>(
         timer,
     };
     serve(service, fronts, labels, stop).await;
+    chip.shut_down().await;
 }

@@ -197,14 +197,7 @@ pub async fn open<'a, B: BlockDevice, T: Transport>(
     cpu: &mut impl EntropySource,
     on_chip: impl FnOnce(&ChipInfo),
 ) -> Result<Ready<'a, B, T>, StartError> {
-    let content = probe_journal(&disk).await?;
-    match &content {
-        Content::Foreign => return Err(VaultError::Foreign.into()),
-        Content::Vault(header) if header.owner.kind != Kind::Manager => {
-            return Err(StartError::NotManagers(header.owner));
-        }
-        Content::Vault(_) | Content::Blank => (),
-    }
+    let content = inspect(&disk).await?;
     let info = chip.start().await?;
     on_chip(&info);
     say_chip(&info);
@@ -229,6 +222,16 @@ pub async fn open<'a, B: BlockDevice, T: Transport>(
         renew(options, &mut store, &mut label, chip, &mut rng).await?;
     }
     Ok(Ready { store, info, label, is_new, rng })
+}
+
+/// What the disk holds, if the manager can use it.
+pub async fn inspect<B: BlockDevice>(disk: &B) -> Result<Content, StartError> {
+    let content = probe_journal(disk).await?;
+    match &content {
+        Content::Foreign => Err(VaultError::Foreign.into()),
+        Content::Vault(header) if header.owner.kind != Kind::Manager => Err(StartError::NotManagers(header.owner)),
+        Content::Vault(_) | Content::Blank => Ok(content),
+    }
 }
 
 fn say_chip(info: &ChipInfo) {

@@ -6,10 +6,11 @@ mod refusals;
 mod serving;
 mod survival;
 
-use crate::args::parse;
-use crate::chip12::Chip;
-use crate::fake::FakeChip;
 use crate::Fronts;
+use crate::args::parse;
+use crate::fake::FakeChip;
+use crate::life::{Ports, live};
+use crate::policy::NoLabels;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -165,14 +166,14 @@ impl Running<'_> {
 
 /// Starts a manager with this command line and hands it to `script`.
 pub fn manage<B: BlockDevice, O>(line: &str, disk: B, chip: &FakeChip, script: impl FnOnce(Running<'_>) -> O) -> O {
-    manage_with(line, async { Ok(disk) }, chip, &mut Cpu(true), script)
+    manage_with(line, async { Ok(disk) }, chip, Cpu(true), script)
 }
 
 pub fn manage_with<B: BlockDevice, O>(
     line: &str,
     disk: impl Future<Output = Result<B, DiskError>>,
     chip: &FakeChip,
-    cpu: &mut Cpu,
+    cpu: Cpu,
     script: impl FnOnce(Running<'_>) -> O,
 ) -> O {
     install_log();
@@ -181,9 +182,9 @@ pub fn manage_with<B: BlockDevice, O>(
     let timer = Timer::new(Instant::from_millis(0));
     let fronts = Rc::new(FakeFronts::default());
     let stop = Rc::new(Cell::new(false));
-    let chip = Chip::new(chip.clone(), &timer);
     let asked = stop.clone();
-    let mut service = Box::pin(crate::run(&options, &fronts, disk, &chip, cpu, |_| (), move || asked.get()));
+    let ports = Ports { fronts: &fronts, labels: &NoLabels, disk, way: chip.clone(), cpu, timer: &timer };
+    let mut service = Box::pin(live(&options, ports, |_| (), move || asked.get()));
     let mut now = Instant::from_millis(0);
     let mut ended = false;
     let turn = Box::new(|| {

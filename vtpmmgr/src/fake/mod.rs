@@ -12,7 +12,7 @@ mod forms;
 mod state;
 mod transport;
 
-pub use forms::{stored_label, stored_records};
+pub use forms::{stored_label, stored_state};
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -86,6 +86,18 @@ impl FakeChip {
     /// The owner, and with it everything sealed, is cleared.
     pub fn clear(&self) {
         self.0.borrow_mut().state.clear();
+    }
+
+    /// Somebody else extends a PCR: what the machine was started with is not what it was.
+    pub fn extend_behind(&self, index: usize) {
+        if let Some(pcr) = self.0.borrow_mut().state.pcrs.get_mut(index) {
+            *pcr = tpm_crypto::sha1(&[&*pcr, &[0xbd; 20]]);
+        }
+    }
+
+    /// Somebody else, who knows the owner's secret, releases all counters.
+    pub fn delete_counters(&self) {
+        self.0.borrow_mut().state.counters.clear();
     }
 
     /// The locality of all further commands.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fake::Fault;
+use alloc::vec;
 use tpm_wire::TransportError;
 use vault::fake::{RamDisk, block_on};
 use vault::{Kind, Over, Owner, Vault, VaultKey};
@@ -58,7 +59,7 @@ fn disks_that_are_not_this_managers() {
     refused_for("belongs to vTPM 07070707-0707", "", &vtpms, &chip);
     assert!(chip.seen().is_empty(), "the chip is not touched before the disk is known to be usable");
 
-    manage_with("", async { Err::<RamDisk, _>(DiskError::NoFlush) }, &chip, &mut Cpu(true), |mut m| {
+    manage_with("", async { Err::<RamDisk, _>(DiskError::NoFlush) }, &chip, Cpu(true), |mut m| {
         m.settle();
         assert!(console().contains("neither flush nor barrier") && m.fronts.refused_all.get());
         m.stop();
@@ -109,7 +110,7 @@ fn wrong_secrets_and_localities() {
     refused_for("give the right one with srk_auth=", "srk_auth=text:wrong tpmlocality=2", &disk, &chip);
     refused_for("cannot be drawn at random", "srk_auth=random tpmlocality=2", &disk, &chip);
     chip.set_locality(0);
-    refused_for("sealed for locality 2 and the chip is used at locality 0", "srk_auth=text:right", &disk, &chip);
+    refused_for("sealed for locality 2: set tpmlocality=2", "srk_auth=text:right", &disk, &chip);
     // The chip has an owner by now, and a blank disk meets it.
     refused_for("give the right one with srk_auth=", "", &RamDisk::new(4096), &chip);
     refused_for("cannot be drawn at random", "srk_auth=random", &RamDisk::new(4096), &chip);
@@ -123,25 +124,26 @@ fn wrong_secrets_and_localities() {
 
 #[test]
 fn chips_that_do_not_work() {
-    let (chip, disk) = made("", 0);
-    chip.fault(0x99, Fault::Lost(TransportError::Gone));
-    refused_for("the TPM or manager is not there", "", &disk, &chip);
-    chip.fault(0x99, Fault::Code(30));
-    chip.fault(0x17a, Fault::Bytes(&[0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0]));
-    refused_for("TPM 2.0", "", &disk, &chip);
-    chip.fault(0x41, Fault::Code(7));
-    refused_for("switched off", "", &disk, &chip);
-    chip.fault(0x18, Fault::Flip(0));
-    refused_for("not authentic", "", &disk, &chip);
-    // Passing states are not taken for another machine's chip.
-    for code in [21, 28, 0x803] {
-        chip.fault(0x41, Fault::Code(code));
-        assert!(!refused("", &disk, &chip).contains("another machine"));
+    // More often than the manager asks again.
+    let always = |chip: &FakeChip, ordinal, fault| (0..40).for_each(|_| chip.fault(ordinal, fault));
+    for (ordinal, fault, words) in [
+        (0x65, Fault::Lost(TransportError::Gone), "the TPM or manager is not there"),
+        (0x41, Fault::Code(7), "switched off"),
+        (0x18, Fault::Flip(0), "not authentic"),
+        // Passing states are not taken for another machine's chip.
+        (0x41, Fault::Code(21), "TPM_RESOURCES"),
+        (0x41, Fault::Code(28), "TPM_FAILEDSELFTEST"),
+        (0x41, Fault::Code(0x803), "TPM_DEFEND_LOCK_RUNNING"),
+    ] {
+        let (chip, disk) = made("", 0);
+        always(&chip, ordinal, fault);
+        let error = refused("", &disk, &chip);
+        assert!(error.contains(words) && !error.contains("another machine"), "{words:?}: {error:?}");
     }
     // At a first start nothing is written before the chip has shown that it gives the key back.
     for fault in [Fault::Code(9), Fault::Flip(0), Fault::Code(61)] {
         let chip = FakeChip::new(1, 0);
-        chip.fault(0x18, fault);
+        always(&chip, 0x18, fault);
         refused("", &RamDisk::new(4096), &chip);
     }
     let chip = FakeChip::new(1, 0);
@@ -150,9 +152,110 @@ fn chips_that_do_not_work() {
 }
 
 #[test]
+fn older_copies_of_the_disk() {
+    for line in ["", "rollback=strict"] {
+        let (chip, disk) = made(line, 0);
+        let mut copies = vec![disk.image()];
+        for n in 2..5 {
+            chip.power_cycle();
+            manage(line, disk.clone(), &chip, |mut m| {
+                m.attach(front(1, 1), uuid(1));
+                assert_eq!(m.ask(front(1, 1), &save(&[n; 64])).0, 0);
+                copies.push(disk.image());
+                m.stop();
+            });
+            for copy in &copies {
+                let copy = RamDisk::from_image(copy.clone());
+                refused_for("the manager's disk is an older copy", line, &copy, &chip);
+            }
+            copies.push(disk.image());
+        }
+        manage(line, disk, &chip, |mut m| {
+            m.attach(front(1, 1), uuid(1));
+            assert_eq!(m.ask(front(1, 1), &load()), (0, [4; 64].to_vec()));
+            m.stop();
+        });
+    }
+    // Said, and not refused.
+    let (chip, disk) = made("rollback=off", 0);
+    let copy = RamDisk::from_image(disk.image());
+    manage("rollback=off", disk, &chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        assert_eq!(m.ask(front(1, 1), &save(&[2; 64])).0, 0);
+        m.stop();
+    });
+    assert_eq!(console().matches("rollback=off: nothing tells an older copy").count(), 1);
+    manage("rollback=off", copy, &chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        assert_eq!(m.ask(front(1, 1), &load()), (0, [1; 64].to_vec()));
+        m.stop();
+    });
+}
+
+#[test]
+fn a_counter_that_cannot_be_made_or_is_gone() {
+    // The owner's secret is needed to make one: this chip has an owner whom the manager does not know.
+    let (chip, disk) = made("owner_auth=text:mine", 0);
+    refused_for("with rollback=off the manager does without", "", &RamDisk::new(4096), &chip);
+    manage("rollback=off", RamDisk::new(4096), &chip, |mut m| {
+        m.settle();
+        assert!(is_ready());
+        m.stop();
+    });
+    chip.delete_counters();
+    refused_for("no such counter: it was cleared, or the counter was deleted", "", &disk, &chip);
+}
+
+#[test]
+fn a_machine_that_was_started_with_something_else() {
+    let line = "seal_pcrs=0-7,14";
+    let (chip, disk) = made(line, 0);
+    chip.power_cycle();
+    chip.extend_behind(14);
+    chip.extend_behind(3);
+    refused_for("PCRs 3,14 differ; start what was approved, or give the recovery code", line, &disk, &chip);
+    let wrong = "seal_pcrs=0-7,14 recover=0123456789012345678901234567890123456789";
+    refused_for("the code in recover= is not the right one", wrong, &disk, &chip);
+    // What is given on the command line does not matter: the disk says what it is sealed to.
+    refused_for("PCRs 3,14 differ", "", &disk, &chip);
+    chip.power_cycle();
+    manage(line, disk.clone(), &chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        assert_eq!(m.ask(front(1, 1), &load()), (0, [1; 64].to_vec()));
+        m.stop();
+    });
+    // Opened once with other PCRs in the list, or none, it is sealed to those from then on.
+    manage("seal_pcrs=8", disk.clone(), &chip, |mut m| {
+        m.settle();
+        assert!(console().contains("sealed to PCRs 8 as they are now"), "{}", console());
+        m.stop();
+    });
+    chip.extend_behind(14);
+    manage("seal_pcrs=8", disk.clone(), &chip, |mut m| {
+        m.settle();
+        assert!(is_ready());
+        m.stop();
+    });
+    chip.extend_behind(8);
+    refused_for("PCRs 8 differ", "seal_pcrs=8", &disk, &chip);
+    chip.power_cycle();
+    manage("", disk.clone(), &chip, |mut m| {
+        m.settle();
+        assert!(console().contains("no longer sealed to PCRs"));
+        m.stop();
+    });
+    chip.extend_behind(8);
+    manage("", disk, &chip, |mut m| {
+        m.settle();
+        assert!(is_ready());
+        m.stop();
+    });
+}
+
+#[test]
 fn a_shutdown_ends_a_manager_that_waits_for_its_disk() {
     let disk = core::future::pending::<Result<RamDisk, DiskError>>();
-    manage_with("", disk, &FakeChip::new(1, 0), &mut Cpu(true), |mut m| {
+    manage_with("", disk, &FakeChip::new(1, 0), Cpu(true), |mut m| {
         m.settle();
         m.stop();
     });
