@@ -179,6 +179,9 @@ fn quotes_are_verified_and_only_as_they_were_asked_for() {
         verify("quote", &["--nonce", NONCE, "--group-key", &key("p256.pem")]).fails(4, "another group key");
         let size = if world.version == Version::V12 { 20 } else { 32 };
         verify("quote", &["--nonce", NONCE, "--expect-pcr", &format!("4={}", "00".repeat(size))]).fails(4, "PCR 4 has");
+        let text = std::fs::read_to_string(&pcrs).unwrap();
+        std::fs::write(file("others"), text.replacen("00000000", "11111111", 1)).unwrap();
+        verify("quote", &["--nonce", NONCE, "--expect", &file("others")]).fails(4, "PCR 0 has");
         if world.version == Version::V20 {
             verify("quote", &["--nonce", NONCE, "--bank", "sha1"]).fails(4, "not over the SHA-1 bank");
         }
