@@ -13,7 +13,8 @@ use std::time::{Duration, Instant as Wall};
 use tpm12::Tpm12;
 use vault::fake::FlakyDisk;
 use vtpm_stubdom::{Ports, Waits};
-use vtpmmgr::hardware::{Hardware, PcrSelection, Settings};
+use vtpmmgr::life::Ports as ManagerPorts;
+use vtpmmgr::policy::NoLabels;
 use xen_abi::{DiskError, EntropySource, Instant, NoEntropy};
 
 pub const ADMIN: [u8; 16] = [0xad; 16];
@@ -125,26 +126,9 @@ fn live(version: Version, folder: &std::path::Path, stopped: &AtomicBool) {
     let stop = Cell::new(false);
     let (manager_time, vtpm_time) = (Timer::new(zero), Timer::new(zero));
     let options = vtpmmgr::args::parse("admin_uuid=adadadad-adad-adad-adad-adadadadadad").unwrap();
-    let mut cpu = Cpu(3);
-    let manager = async {
-        let chip = Hardware::detect(chip, &manager_time, Settings::from(&options)).await.unwrap();
-        let disk = FlakyDisk::new(SECTORS);
-        let ready = vtpmmgr::start::open(&options, disk, &chip, &manager_time, &mut cpu, |_| ()).await.unwrap();
-        let root = ready.label.key.clone();
-        let service = vtpmmgr::desk::Service {
-            store: ready.store,
-            chip: &chip,
-            root: &root,
-            info: &ready.info,
-            roots: vtpmmgr::management::Roots::new(ready.label, PcrSelection::NONE),
-            admins: &options.admins,
-            rollback: options.rollback,
-            is_new: ready.is_new,
-            rng: ready.rng,
-            timer: &manager_time,
-        };
-        vtpmmgr::desk::serve(service, &fronts, &vtpmmgr::policy::NoLabels, || stop.get()).await;
-    };
+    let disk = async { Ok::<_, DiskError>(FlakyDisk::new(SECTORS)) };
+    let ports = ManagerPorts { fronts: &fronts, labels: &NoLabels, disk, way: chip, cpu: Cpu(3), timer: &manager_time };
+    let manager = vtpmmgr::life::live(&options, ports, |_| (), || stop.get());
     let asked = || stop.get();
     let waits = Waits::new(&vtpm_time, &asked);
     let link = InnerLink::new(&fronts, 7, GUEST);
