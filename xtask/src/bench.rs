@@ -9,7 +9,7 @@ use crate::build;
 use crate::paths::Paths;
 use crate::process;
 use crate::rig::{Boot, Interface, Rig};
-use crate::swtpm::Chip;
+use crate::swtpm::{Chip, Software};
 use crate::ui::say;
 
 /// Prints the sizes of the images, then the one-process system test's speed, then the figures from real Xen.
@@ -41,6 +41,7 @@ pub fn run(paths: &Paths) -> Result<()> {
         guest_script: None,
         add: Vec::new(),
         chip: Chip::V12,
+        software: Software::default(),
         interface: Interface::Tis,
         other_machine: false,
         keep: None,

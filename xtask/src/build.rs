@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use crate::packages;
 use crate::paths::{Paths, make_dir};
 use crate::process;
+use crate::swtpm::Software;
 use crate::ui::{Step, say};
 
 /// The packages that are images.
@@ -58,6 +59,23 @@ pub fn program(paths: &Paths, package: &str) -> Result<PathBuf> {
     )?;
     step.done();
     Ok(stripped)
+}
+
+/// Builds vtpm-host: a program with swtpm's command line.
+pub fn vtpm_host(paths: &Paths) -> Result<Software> {
+    let step = Step::begin("Building vtpm-host");
+    process::check(
+        Command::new("cargo").current_dir(&paths.root).env("CARGO_TARGET_DIR", &paths.target).args([
+            "build",
+            "--quiet",
+            "--package",
+            "vtpm-host",
+        ]),
+        "cargo build of vtpm-host",
+        Duration::from_secs(1800),
+    )?;
+    step.done();
+    Ok(Software { program: std::path::absolute(paths.target.join("debug").join("vtpm-host"))? })
 }
 
 /// Builds all images into `target/images` and prints their sizes.

@@ -68,6 +68,9 @@ enum Sub {
         /// The hardware chip of the machine
         #[arg(long, value_enum, default_value = "1.2")]
         tpm: ChipName,
+        /// Our own vtpm-host plays the hardware chip instead of swtpm: the whole stack runs on our engine
+        #[arg(long)]
+        own_chip: bool,
         /// The chip's interface; a TPM 1.2 has tis only
         #[arg(long, value_enum, default_value = "tis")]
         interface: InterfaceName,
@@ -151,7 +154,7 @@ fn work(command: Sub) -> Result<ExitCode> {
             build::run(&paths)?;
             Ok(ExitCode::SUCCESS)
         }
-        Sub::Run { dom0, guest, add, tpm, interface, keep, no_build, limit } => {
+        Sub::Run { dom0, guest, add, tpm, own_chip, interface, keep, no_build, limit } => {
             let chip = match tpm {
                 ChipName::V12 => Chip::V12,
                 ChipName::V20 => Chip::V20,
@@ -161,7 +164,8 @@ fn work(command: Sub) -> Result<ExitCode> {
                 InterfaceName::Crb => Interface::Crb,
             };
             let limit = Duration::from_secs(limit);
-            let status = run::run(&paths, run::Options { dom0, guest, add, chip, interface, keep, no_build, limit })?;
+            let status =
+                run::run(&paths, run::Options { dom0, guest, add, chip, own_chip, interface, keep, no_build, limit })?;
             Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from))
         }
         Sub::Test { part, emulator, only } => Ok(code(test::run(&paths, part, &qemu::Options { emulator, only })?)),

@@ -13,16 +13,14 @@ mod menu;
 mod qmp;
 
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Result;
 
 use self::cell::{Cell, Driver, Log, Presence, Report};
 use self::machine::{AAVMF, Bench, Firmware, Model, OVMF, TOOLS};
+use crate::build;
 use crate::packages;
 use crate::paths::{Paths, fresh_dir};
-use crate::process;
 use crate::swtpm::{Chip, Software};
 use crate::test_tis::Tally;
 use crate::ui::{Step, say};
@@ -170,7 +168,7 @@ pub fn run(paths: &Paths, options: &Options) -> Result<Tally> {
     packages::need(&[TOOLS, packages::XEN])?;
     let software = match &options.emulator {
         Some(program) => Software { program: program.clone() },
-        None => Software { program: vtpm_host(paths)? },
+        None => build::vtpm_host(paths)?,
     };
     let logs = std::path::absolute(paths.logs().join("qemu"))?;
     fresh_dir(&logs)?;
@@ -199,21 +197,4 @@ pub fn run(paths: &Paths, options: &Options) -> Result<Tally> {
     }
     say(format!("qemu: logs in {}", paths.show(&logs)));
     Ok(tally)
-}
-
-/// Builds vtpm-host.
-fn vtpm_host(paths: &Paths) -> Result<PathBuf> {
-    let step = Step::begin("Building vtpm-host");
-    process::check(
-        Command::new("cargo").current_dir(&paths.root).env("CARGO_TARGET_DIR", &paths.target).args([
-            "build",
-            "--quiet",
-            "--package",
-            "vtpm-host",
-        ]),
-        "cargo build of vtpm-host",
-        Duration::from_secs(1800),
-    )?;
-    step.done();
-    Ok(std::path::absolute(paths.target.join("debug").join("vtpm-host"))?)
 }

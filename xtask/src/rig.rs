@@ -17,7 +17,7 @@ use crate::initrd::{self, Kit};
 use crate::packages;
 use crate::paths::{Paths, fresh_dir, make_dir};
 use crate::process::{self, Guarded};
-use crate::swtpm::{Chip, Swtpm};
+use crate::swtpm::{Chip, Software, Swtpm};
 use crate::ui::{Step, say};
 
 /// How the chip's registers are reached.
@@ -50,6 +50,8 @@ pub struct Boot {
     pub add: Vec<PathBuf>,
     /// The hardware chip.
     pub chip: Chip,
+    /// The program that plays it.
+    pub software: Software,
     /// Its interface.
     pub interface: Interface,
     /// The kept disks are in another machine: one with a chip of its own.
@@ -131,13 +133,16 @@ impl Rig {
         if !disk.exists() {
             make_disk(&disk)?;
         }
-        let tpm_state = state.join(match (boot.chip, boot.other_machine) {
+        let tpm_state = match (boot.chip, boot.other_machine) {
             (Chip::V12, false) => "tpm12",
             (Chip::V20, false) => "tpm20",
             (Chip::V12, true) => "tpm12-other",
             (Chip::V20, true) => "tpm20-other",
-        });
-        let mut chip = Swtpm::start(boot.chip, &tpm_state, &logs.join("swtpm.log"))?;
+        };
+        // Each program has a form of its own for its state.
+        let player = boot.software.program.file_name().unwrap_or_default().to_string_lossy().replace("swtpm", "");
+        let tpm_state = state.join(format!("{tpm_state}{player}"));
+        let mut chip = boot.software.start(boot.chip, &tpm_state, &logs.join("swtpm.log"), &[])?;
         let mut machine = self.machine(boot, &chip, &share, &disk, logs)?;
 
         let step = Step::begin("Booting Xen and dom0");

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::build;
 use crate::paths::Paths;
 use crate::rig::{Boot, Interface, Rig};
-use crate::swtpm::Chip;
+use crate::swtpm::{Chip, Software};
 use crate::ui::say;
 
 /// What to run.
@@ -21,6 +21,8 @@ pub struct Options {
     pub add: Vec<PathBuf>,
     /// The hardware chip.
     pub chip: Chip,
+    /// vtpm-host plays it, not swtpm.
+    pub own_chip: bool,
     /// Its interface.
     pub interface: Interface,
     /// Where state is kept.
@@ -59,6 +61,7 @@ pub fn run(paths: &Paths, options: Options) -> Result<i32> {
         guest_script: options.guest,
         add: options.add,
         chip: options.chip,
+        software: if options.own_chip { build::vtpm_host(paths)? } else { Software::default() },
         interface: options.interface,
         other_machine: false,
         keep: options.keep.map(std::path::absolute).transpose()?,

@@ -5,16 +5,13 @@
 
 mod stack;
 
-use std::process::Command;
-use std::time::Duration;
-
 use anyhow::Result;
 
 use self::stack::{Place, Stack};
+use crate::build;
 use crate::debian;
 use crate::packages;
 use crate::paths::{Paths, fresh_dir};
-use crate::process;
 use crate::test_tis::Tally;
 use crate::ui::{Step, say};
 
@@ -42,21 +39,10 @@ fn lock_nv() -> Vec<u8> {
 pub fn run(paths: &Paths) -> Result<Tally> {
     packages::need(&[packages::SUITES, packages::XEN])?;
     let pool = debian::pool(paths)?;
-    let step = Step::begin("Building vtpm-host");
-    process::check(
-        Command::new("cargo").current_dir(&paths.root).env("CARGO_TARGET_DIR", &paths.target).args([
-            "build",
-            "--quiet",
-            "--package",
-            "vtpm-host",
-        ]),
-        "cargo build of vtpm-host",
-        Duration::from_secs(1800),
-    )?;
-    step.done();
+    let host = build::vtpm_host(paths)?.program;
     let dir = std::path::absolute(paths.logs().join("suites"))?;
     fresh_dir(&dir)?;
-    let place = Place { pool: &pool, host: &paths.target.join("debug").join("vtpm-host"), dir: &dir };
+    let place = Place { pool: &pool, host: &host, dir: &dir };
     let mut tally = Tally::default();
     let step = Step::begin("tpm-tools and TrouSerS on vtpm-host");
     std::fs::write(dir.join("plain"), "a secret of the administrator\n")?;

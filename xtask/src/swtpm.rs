@@ -20,9 +20,17 @@ pub enum Chip {
 }
 
 /// A program with swtpm's command line.
+#[derive(Clone)]
 pub struct Software {
     /// Its name in $PATH, or its file.
     pub program: PathBuf,
+}
+
+impl Default for Software {
+    /// swtpm itself.
+    fn default() -> Self {
+        Self { program: "swtpm".into() }
+    }
 }
 
 /// A running software TPM; it ends with this value.
@@ -34,7 +42,7 @@ pub struct Swtpm {
 impl Swtpm {
     /// Starts swtpm as a chip whose permanent state lies in `state` (created when missing).
     pub fn start(chip: Chip, state: &Path, log: &Path) -> Result<Self> {
-        Software { program: "swtpm".into() }.start(chip, state, log, &[])
+        Software::default().start(chip, state, log, &[])
     }
 
     /// QEMU's arguments for this chip behind its `tpm-tis` device at 0xfed40000.

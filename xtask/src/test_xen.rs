@@ -24,7 +24,7 @@ use crate::emulator;
 use crate::paths::{Paths, fresh_dir, make_dir};
 use crate::process;
 use crate::rig::{Boot, Interface, Rig};
-use crate::swtpm::Chip;
+use crate::swtpm::{Chip, Software};
 use crate::test_boot;
 use crate::test_tis::Tally;
 use crate::ui::say;
@@ -95,6 +95,7 @@ pub fn run(paths: &Paths, only: Option<&str>) -> Result<Tally> {
                 guest_script: None,
                 add: add.clone(),
                 chip: machine.chip,
+                software: Software::default(),
                 interface: machine.interface,
                 other_machine: machine.moved.is_some_and(|first| number >= first),
                 keep: Some(keep.join(&machine.state)),
