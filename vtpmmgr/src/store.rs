@@ -360,7 +360,6 @@ impl<B: BlockDevice, C: MonotonicCounter + Clone> Store<B, C> {
     }
 
     /// A step that was announced, and perhaps made.
-
     async fn catch_up(&mut self) -> Result<(), StoreError> {
         if let (Some(counter), Some(anchor)) = (&self.counter, self.state.anchor()) {
             catch_up(counter, anchor.value).await?;
