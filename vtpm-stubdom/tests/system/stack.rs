@@ -16,8 +16,11 @@ use tpm_wire::{Engine, Progress};
 use tpm12::Tpm12;
 use vault::fake::{Fate, FlakyDisk};
 use vtpm_stubdom::{FrontLink, Ports, Waits};
-use vtpmmgr::chip12::Chip;
 use vtpmmgr::fake::FakeChip;
+use vtpmmgr::hardware::ChipInfo;
+use vtpmmgr::life::{Ports as ManagerPorts, live};
+use vtpmmgr::policy::NoLabels;
+use vtpmmgr::way::FrontWay;
 use xen_abi::{BlockDevice, DiskError, DomId, EntropySource, Instant, NoEntropy};
 use zeroize::Zeroizing;
 
@@ -209,22 +212,46 @@ impl Stack {
     pub fn start_manager(&mut self, things: &Things) -> DomId {
         let id = self.domid();
         let timer = leak(Timer::new(self.now));
-        let back = leak(RefCell::new(TpmBack::new(&vtpmmgr::MALFORMED)));
+        let back = leak(RefCell::new(TpmBack::new(&vtpmmgr::requests::MALFORMED)));
         let watch = leak(RefCell::new(ShutdownWatch::new()));
         let tis = leak(RefCell::new(Tis::new(0, Timeouts::DEFAULT).unwrap()));
         let bus = leak(RefCell::new(ChipBus { tis, bus: FakeTis::new(things.chip.clone()) }));
         let options = leak(vtpmmgr::args::parse("").unwrap());
         let disk = things.manager_disk.clone();
         let life = async move {
-            let chip = Chip::new(TisLink::new(tis), timer);
             let raise = |timeouts| tis.borrow_mut().set_timeouts(Timeouts::DEFAULT.raised_to(timeouts));
-            let on_chip = |info: &vtpmmgr::chip12::ChipInfo| info.timeouts.into_iter().for_each(raise);
-            let disk = async move { Ok::<_, DiskError>(disk) };
-            let stop = || watch.borrow().requested().is_some();
-            vtpmmgr::run(options, back, disk, &chip, &mut Cpu(3), on_chip, stop).await;
+            let on_chip = |info: &ChipInfo| info.timeouts.into_iter().for_each(raise);
+            let (way, disk) = (TisLink::new(tis), async move { Ok::<_, DiskError>(disk) });
+            let ports = ManagerPorts { fronts: back, labels: &NoLabels, disk, way, cpu: Cpu(3), timer };
+            live(options, ports, on_chip, || watch.borrow().requested().is_some()).await;
         };
         let drivers: Vec<&'static AnyDriver> = vec![watch, back, bus];
         let close = Box::new(|xen: &mut FakeDomain| back.borrow_mut().close(xen));
+        self.start(id, timer, drivers, Box::pin(life), close);
+        id
+    }
+
+    /// A manager whose chip is the vTPM in the domain `chip`, on `disk`.
+    pub fn start_manager_behind(&mut self, disk: &FlakyDisk, chip: DomId) -> DomId {
+        let id = self.domid();
+        self.machine.domain(id);
+        let timer = leak(Timer::new(self.now));
+        let back = leak(RefCell::new(TpmBack::new(&vtpmmgr::requests::MALFORMED)));
+        let front = leak(RefCell::new(TpmFront::new(0)));
+        let watch = leak(RefCell::new(ShutdownWatch::new()));
+        let options = leak(vtpmmgr::args::parse("tpmdriver=tpmfront").unwrap());
+        let disk = disk.clone();
+        let life = async move {
+            let (way, disk) = (FrontWay::new(front, 0), async move { Ok::<_, DiskError>(disk) });
+            let ports = ManagerPorts { fronts: back, labels: &NoLabels, disk, way, cpu: Cpu(7), timer };
+            live(options, ports, |_| (), || watch.borrow().requested().is_some()).await;
+        };
+        let drivers: Vec<&'static AnyDriver> = vec![watch, back, front];
+        let close = Box::new(|xen: &mut FakeDomain| {
+            back.borrow_mut().close(xen);
+            front.borrow_mut().close(xen);
+        });
+        self.machine.xl_vtpm_attach(id, chip, 0, "00000000-0000-0000-0000-000000000000");
         self.start(id, timer, drivers, Box::pin(life), close);
         id
     }
@@ -242,6 +269,14 @@ impl Stack {
     /// A vTPM domain on disk `number`, under its UUID.
     pub fn start_vtpm(&mut self, things: &Things, manager: DomId, number: usize) -> DomId {
         self.start_vtpm_with(things, manager, number, "")
+    }
+
+    /// A vTPM domain on that disk, under the UUID of `number`.
+    pub fn start_vtpm_on(&mut self, disk: &FlakyDisk, manager: DomId, number: usize) -> DomId {
+        let id = self.domid();
+        self.machine.domain(id);
+        let disk = disk.clone();
+        self.vtpm(id, manager, number, "", async move { Ok(disk) }, None)
     }
 
     pub fn start_vtpm_with(
