@@ -17,10 +17,11 @@ fn record(who: u8, number: u8, length: usize) -> Vec<u8> {
     record
 }
 
-/// The vTPM whose record, or a part of it, is in an answer.
-pub fn owner(answer: &[u8]) -> Option<u8> {
-    let at = answer.windows(MARK.len()).position(|window| window == MARK)?;
-    answer.get(at + MARK.len()).copied()
+/// The vTPMs whose records, or parts of them, are in an answer. One changed byte of a record may make it look like somebody else's in one
+/// place, but not in all.
+pub fn owners(answer: &[u8]) -> Vec<u8> {
+    let units = answer.windows(MARK.len() + 1).filter(|window| window.starts_with(&MARK));
+    units.filter_map(|unit| unit.last().copied()).collect()
 }
 
 /// The label of a domain.
