@@ -83,16 +83,8 @@ pub const DOING_SELFTEST: u32 = 0x802;
 /// `TPM_DEFEND_LOCK_RUNNING`: too many wrong secrets lately.
 pub const DEFEND_LOCK: u32 = 0x803;
 
-/// Return codes that mean something to whoever opens the manager's disk.
-pub mod refusals {
-    /// `TPM_AUTHFAIL`: a wrong secret.
-    pub const AUTHFAIL: u32 = super::AUTHFAIL;
-    /// `TPM_BAD_LOCALITY`: sealed for another locality.
-    pub const BAD_LOCALITY: u32 = super::BAD_LOCALITY;
-    /// States of the chip that pass or can be ended, and say nothing about whose blob it was given.
-    pub const PASSING: [u32; 5] =
-        [super::DEACTIVATED, super::DISABLED, super::RESOURCES, super::FAILED_SELF_TEST, super::DEFEND_LOCK];
-}
+/// States of the chip that pass or can be ended, and say nothing about whose blob it was given.
+pub const PASSING: [u32; 5] = [DEACTIVATED, DISABLED, RESOURCES, FAILED_SELF_TEST, DEFEND_LOCK];
 
 /// `TPM_RESOURCE_TYPE` (part 2, section 4.1).
 pub mod rt {

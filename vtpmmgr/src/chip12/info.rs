@@ -2,10 +2,10 @@
 
 use super::codes::{self, ord, rt};
 use super::{Chip, ChipError, ended, short};
-use crate::hardware::{self, Outlook};
+use crate::hardware::{Bank, ChipInfo, Outlook, Version};
 use alloc::vec::Vec;
 use tpm_crypto::sha1;
-use tpm_wire::{Reader, ResponseHeader, Transport, Truncated, Writer};
+use tpm_wire::{Reader, Transport, Truncated, Writer};
 use zeroize::Zeroizing;
 
 /// `TPM_CAPABILITY_AREA` and sub-capabilities (part 2, section 21).
@@ -15,60 +15,24 @@ mod cap {
     pub const VERSION_VAL: u32 = 0x1a;
     pub const PROP_OWNER: u32 = 0x111;
     pub const PROP_TIS_TIMEOUT: u32 = 0x115;
-    pub const PROP_DURATION: u32 = 0x120;
-}
-
-/// What the chip tells about itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ChipInfo {
-    /// Specification level (2 for TPM Main 1.2).
-    pub spec_level: u16,
-    /// Errata revision.
-    pub errata: u8,
-    /// TCG vendor identifier.
-    pub vendor: [u8; 4],
-    /// Firmware revision, major and minor.
-    pub firmware: [u8; 2],
-    /// Whether the chip has an owner.
-    pub owned: bool,
-    /// TIS time-outs A to D in microseconds, if the chip tells them.
-    pub timeouts: Option<[u32; 4]>,
-    /// Longest durations of short, medium and long commands in microseconds, if the chip tells them.
-    pub durations: Option<[u32; 3]>,
-    /// A name for this start of the machine: 20 bytes derived from the nonce that the chip draws with every tick session
-    /// (part 1, section 20), that is with every `TPM_Startup`.
-    pub boot_id: [u8; 20],
 }
 
 impl<T: Transport> Chip<'_, T> {
     /// Starts the chip if the firmware has not, frees what others left behind in it, and asks what it is.
-    pub async fn start(&self) -> Result<ChipInfo, ChipError> {
-        if let Err(error) = self.startup().await {
-            return Err(if self.speaks_20().await? { ChipError::Tpm20 } else { error });
-        }
+    pub(crate) async fn identify(&self) -> Result<ChipInfo, ChipError> {
+        self.startup().await?;
         let version = self.capability(cap::VERSION_VAL, &[]).await?;
-        let malformed = short(ord::GET_CAPABILITY);
-        let (spec_level, errata, vendor, firmware) = version_info(&version).map_err(&malformed)?;
+        let (revision, vendor, firmware) = version_info(&version).map_err(short(ord::GET_CAPABILITY))?;
         self.make_ready().await?;
-        let owned = self.owned().await?;
-        let timeouts = self.property(cap::PROP_TIS_TIMEOUT).await.ok().and_then(|out| numbers(&out));
-        let durations = self.property(cap::PROP_DURATION).await.ok().and_then(|out| numbers(&out));
-        let boot_id = self.boot_id().await?;
-        Ok(ChipInfo { spec_level, errata, vendor, firmware, owned, timeouts, durations, boot_id })
-    }
-
-    /// As [`Self::start`], in the form that both versions share.
-    pub(crate) async fn identify(&self) -> Result<hardware::ChipInfo, ChipError> {
-        let info = self.start().await?;
-        Ok(hardware::ChipInfo {
-            version: hardware::Version::V12,
-            vendor: info.vendor,
-            firmware: info.firmware.map(u32::from),
-            revision: u32::from(info.spec_level) << 8 | u32::from(info.errata),
-            boot_id: info.boot_id,
-            owned: info.owned,
-            timeouts: info.timeouts,
-            bank: hardware::Bank::Sha1,
+        Ok(ChipInfo {
+            version: Version::V12,
+            vendor,
+            firmware,
+            revision,
+            boot_id: self.boot_id().await?,
+            owned: self.owned().await?,
+            timeouts: self.property(cap::PROP_TIS_TIMEOUT).await.ok().and_then(|out| numbers(&out)),
+            bank: Bank::Sha1,
         })
     }
 
@@ -108,17 +72,6 @@ impl<T: Transport> Chip<'_, T> {
             [owned] => Ok(*owned != 0),
             _ => Err(ChipError::Malformed { ordinal: ord::GET_CAPABILITY }),
         }
-    }
-
-    /// Whether the chip understands a TPM 2.0 command (TPM2_GetCapability): only then does the response's tag say so.
-    async fn speaks_20(&self) -> Result<bool, ChipError> {
-        const ST_NO_SESSIONS: u16 = 0x8001;
-        const CC_GET_CAPABILITY: u32 = 0x17a;
-        let mut params = Vec::new();
-        // TPM_CAP_TPM_PROPERTIES, TPM_PT_TOTAL_COMMANDS, one of them.
-        Writer::new(&mut params).u32(6).u32(0x129).u32(1);
-        let response = self.transmit(&self.packet(ST_NO_SESSIONS, CC_GET_CAPABILITY, &params)).await?;
-        Ok(ResponseHeader::parse(&response).is_ok_and(|(header, _)| header.tag.get() == ST_NO_SESSIONS))
     }
 
     /// `count` bytes from the chip's random generator. A chip may give fewer at a time, but never none.
@@ -187,17 +140,14 @@ impl<T: Transport> Chip<'_, T> {
     }
 }
 
-type Version = (u16, u8, [u8; 4], [u8; 2]);
-
-/// TPM_CAP_VERSION_INFO: tag, version (major, minor, revMajor, revMinor), specLevel, errataRev, vendor, vendor's own part
-/// (part 2, section 21.6).
-fn version_info(bytes: &[u8]) -> Result<Version, Truncated> {
+/// Specification level × 256 + errata revision, vendor, firmware revision from a TPM_CAP_VERSION_INFO: tag, version (major,
+/// minor, revMajor, revMinor), specLevel, errataRev, vendor, vendor's own part (part 2, section 21.6).
+fn version_info(bytes: &[u8]) -> Result<(u32, [u8; 4], [u32; 2]), Truncated> {
     let mut r = Reader::new(bytes);
     r.bytes(2 + 2)?;
-    let firmware = r.array()?;
-    let spec_level = r.u16()?;
-    let errata = r.u8()?;
-    Ok((spec_level, errata, r.array()?, firmware))
+    let firmware = [u32::from(r.u8()?), u32::from(r.u8()?)];
+    let revision = u32::from(r.u16()?) << 8 | u32::from(r.u8()?);
+    Ok((revision, r.array()?, firmware))
 }
 
 /// A fixed list of 32-bit numbers and nothing else.

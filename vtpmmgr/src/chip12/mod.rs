@@ -16,13 +16,10 @@ mod seal;
 mod session;
 mod tunnel;
 
-pub use crate::hardware::ChipError;
-pub use codes::{code_name, refusals};
-pub use info::ChipInfo;
 pub(crate) use root::Ownership;
-pub use seal::{MAX_BLOB, SealedBlob, StorageKey};
+use seal::{MAX_BLOB, StorageKey};
 
-use crate::hardware::Outlook;
+use crate::hardware::{ChipError, Outlook};
 use alloc::vec::Vec;
 use codes::ord;
 use core::time::Duration;
@@ -85,30 +82,6 @@ impl<'a, T: Transport> Chip<'a, T> {
         let mut packet = Zeroizing::new(Vec::with_capacity(size));
         Writer::new(&mut packet).u16(tag).u32(u32::try_from(size).unwrap_or(u32::MAX)).u32(ordinal).bytes(body);
         packet
-    }
-
-    /// Passes a vTPM's GetRandom or PCRRead (a whole command) on, and the chip's answer, checked, back.
-    pub async fn forward(&self, ordinal: u32, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, ChipError> {
-        let response = self.transmit(command).await?;
-        let (header, body) = ResponseHeader::parse(&response).map_err(|_| TransportError::Garbled)?;
-        let right = match (header.code.get(), ordinal) {
-            (0, ord::GET_RANDOM) => {
-                let asked =
-                    command.get(HEADER_SIZE..).and_then(|p| p.first_chunk::<4>()).map(|n| u32::from_be_bytes(*n));
-                let got = body.split_first_chunk::<4>();
-                got.is_some_and(|(n, bytes)| {
-                    let n = u32::from_be_bytes(*n);
-                    n as usize == bytes.len() && asked.is_some_and(|asked| n <= asked)
-                })
-            }
-            (0, ord::PCR_READ) => body.len() == 20,
-            (code, _) => code != 0 && body.is_empty(),
-        };
-        if right && header.tag.get() == v12::TAG_RSP_COMMAND {
-            Ok(response)
-        } else {
-            Err(ChipError::Malformed { ordinal })
-        }
     }
 
     /// Ends a session or unloads a key. Nothing depends on the answer: a chip that has lost it already says so. What is left

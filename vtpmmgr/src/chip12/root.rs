@@ -1,6 +1,6 @@
 //! The key that everything of the manager lies under: a storage key below the storage root key.
 
-use super::codes::{self, ord, refusals};
+use super::codes::{self, ord};
 use super::{Chip, ChipError, MAX_BLOB, StorageKey};
 use crate::args::{AuthChoice, AuthData};
 use crate::hardware::{NewRoot, RootKey, Secret, Settings, Version};
@@ -140,6 +140,6 @@ pub(super) fn wrong_load(error: ChipError, secret: Secret) -> ChipError {
 /// A refusal that means that a key or blob is not this chip's, unless the code names a passing state of the chip.
 pub(super) fn not_ours(ordinal: u32, code: u32) -> ChipError {
     let error = ChipError::Refused { ordinal, code };
-    let passing = refusals::PASSING.contains(&code) || error.outlook() != crate::hardware::Outlook::Final;
+    let passing = codes::PASSING.contains(&code) || error.outlook() != crate::hardware::Outlook::Final;
     if passing { error } else { ChipError::NotOurs { ordinal, code } }
 }

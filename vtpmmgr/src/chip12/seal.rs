@@ -26,14 +26,6 @@ pub struct StorageKey {
     pub blob: Vec<u8>,
 }
 
-/// A secret sealed under a storage key.
-pub struct SealedBlob {
-    /// The secret that goes with it.
-    pub auth: AuthData,
-    /// TPM_STORED_DATA12 as the chip made it.
-    pub blob: Vec<u8>,
-}
-
 /// The form of [`Stored`] that this software writes.
 const FORMAT: u8 = 1;
 
@@ -120,39 +112,11 @@ impl<T: Transport> Chip<'_, T> {
         self.flush(handle, rt::KEY).await
     }
 
-    /// Seals `secret` under the loaded `key` for this `locality` (0 to 4), with a new random blob secret.
-    pub async fn seal_at(
-        &self,
-        handle: u32,
-        key: &StorageKey,
-        locality: u8,
-        secret: &[u8; 32],
-        rng: &mut Drbg,
-    ) -> Result<SealedBlob, ChipError> {
-        let auth = AuthData(rng.bytes());
-        let blob = self.seal_blob(None, handle, key, &pcr_info(locality, None)?, &auth.0, secret, rng).await?;
-        Ok(SealedBlob { auth, blob })
-    }
-
-    /// Opens what [`Self::seal_at`] made.
-    pub async fn unseal_at(
-        &self,
-        handle: u32,
-        key: &StorageKey,
-        sealed: &SealedBlob,
-        rng: &mut Drbg,
-    ) -> Result<Zeroizing<[u8; 32]>, ChipError> {
-        let secret = self.unseal_blob(None, handle, key, &sealed.auth.0, &sealed.blob, rng).await?;
-        let secret: &[u8; 32] =
-            secret.as_slice().try_into().map_err(|_| ChipError::Malformed { ordinal: ord::UNSEAL })?;
-        Ok(Zeroizing::new(*secret))
-    }
-
     /// TPM_Seal (part 3, section 10.1).
     #[allow(clippy::too_many_arguments, reason = "the command has as many")]
     async fn seal_blob(
         &self,
-        tunnel: Option<Tunnel>,
+        tunnel: Tunnel,
         handle: u32,
         key: &StorageKey,
         info: &[u8],
@@ -169,7 +133,7 @@ impl<T: Transport> Chip<'_, T> {
         };
         let mut params = Zeroizing::new(Vec::with_capacity(20 + 4 + info.len() + 4 + secret.len()));
         Writer::new(&mut params).bytes(&session.encrypt_first(auth)).sized32(info).sized32(secret);
-        let (_, blob) = self.call_authorized_through(tunnel, [session], ord::SEAL, &[handle], &params, 0).await?;
+        let (_, blob) = self.call_authorized_through(Some(tunnel), [session], ord::SEAL, &[handle], &params, 0).await?;
         if blob.is_empty() || blob.len() > MAX_BLOB {
             return Err(ChipError::Malformed { ordinal: ord::SEAL });
         }
@@ -179,7 +143,7 @@ impl<T: Transport> Chip<'_, T> {
     /// TPM_Unseal (part 3, section 10.2).
     async fn unseal_blob(
         &self,
-        tunnel: Option<Tunnel>,
+        tunnel: Tunnel,
         handle: u32,
         key: &StorageKey,
         auth: &[u8; 20],
@@ -202,7 +166,8 @@ impl<T: Transport> Chip<'_, T> {
             }
         };
         let sessions = [parent, data];
-        let (_, mut out) = self.call_authorized_through(tunnel, sessions, ord::UNSEAL, &[handle], blob, 0).await?;
+        let (_, mut out) =
+            self.call_authorized_through(Some(tunnel), sessions, ord::UNSEAL, &[handle], blob, 0).await?;
         let mut r = Reader::new(&out);
         let length = r.sized32().map_err(short(ord::UNSEAL))?.len();
         ended(&r, ord::UNSEAL)?;
@@ -229,7 +194,7 @@ impl<T: Transport> Chip<'_, T> {
         let blob = self
             .with_root(settings, root, rng, async |handle, key, rng| {
                 let tunnel = self.tunnel(handle, key, rng).await?;
-                self.seal_blob(Some(tunnel), handle, key, &info, with, secret, rng).await
+                self.seal_blob(tunnel, handle, key, &info, with, secret, rng).await
             })
             .await?;
         Stored { locality, auth: drawn, blob }.store()
@@ -249,7 +214,7 @@ impl<T: Transport> Chip<'_, T> {
         let result = self
             .with_root(settings, root, rng, async |handle, key, rng| {
                 let tunnel = self.tunnel(handle, key, rng).await?;
-                self.unseal_blob(Some(tunnel), handle, key, auth, &blob, rng).await
+                self.unseal_blob(tunnel, handle, key, auth, &blob, rng).await
             })
             .await;
         result.map_err(|error| match error {

@@ -61,11 +61,9 @@ impl<T: Transport> Chip<'_, T> {
     }
 
     /// Ends a session that is not going to be used.
-    pub(super) async fn close(&self, tunnel: Option<Tunnel>) {
-        if let Some(tunnel) = tunnel {
-            // A chip that does not take this is noticed by the next command.
-            let _ = self.flush(tunnel.0.handle, rt::TRANS).await;
-        }
+    pub(super) async fn close(&self, tunnel: Tunnel) {
+        // A chip that does not take this is noticed by the next command.
+        let _ = self.flush(tunnel.0.handle, rt::TRANS).await;
     }
 
     /// Sends a whole command through `tunnel`, which ends with it, and returns the whole response. `data` is where the command's

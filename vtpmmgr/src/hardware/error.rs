@@ -76,8 +76,6 @@ pub enum ChipError {
         /// What it cannot do.
         what: &'static str,
     },
-    /// The chip speaks TPM 2.0, and a TPM 1.2 chip was expected.
-    Tpm20,
 }
 
 impl fmt::Display for ChipError {
@@ -143,7 +141,6 @@ impl fmt::Display for ChipError {
             ),
             Self::BadForm { what } => write!(f, "{what} is not in a form that this TPM chip can use"),
             Self::Unsupported { what } => write!(f, "the TPM chip does not support {what}"),
-            Self::Tpm20 => f.write_str("this is a TPM 2.0 chip and a TPM 1.2 chip was expected"),
         }
     }
 }

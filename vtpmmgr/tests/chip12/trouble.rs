@@ -27,7 +27,9 @@ fn everywhere(work: impl AsyncFn(&Kit, &Hardware<'_, Bus>, &Bus, &mut Drbg, Opti
         let mut sent = 0;
         let result = with_chip(&bus, settings(), async |chip, _, rng| {
             let before = bus.seen().len();
-            trouble.map(|trouble| bus.trouble(at, trouble));
+            if let Some(trouble) = trouble {
+                bus.trouble(at, trouble);
+            }
             let result = work(kit, chip, &bus, rng, trouble).await;
             assert!(bus.untroubled(), "command {at} was never sent");
             sent = bus.seen().len() - before;
