@@ -2,7 +2,7 @@
 
 use crate::agent::*;
 use crate::rig::*;
-use attest::{Bank, Claims, GroupInfo, QuoteKey, Request, Subject, verify};
+use attest::{Bank, Claims, Credential, EndorsementKey, GroupInfo, QuoteKey, Request, Subject, verify};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tpm_crypto::sha1;
@@ -91,6 +91,26 @@ fn a_quote_says_which_vtpm_in_which_group() {
         assert!(check(Subject::Vtpm, 1, &theirs, &foreign).is_ok());
         // Nor can it have signed what says it were a group's.
         assert!(check(Subject::Group, 5, &said(5), &bodies[5]).is_err());
+        m.stop();
+    });
+}
+
+#[test]
+fn the_chip_answers_a_privacy_cas_challenge_for_its_own_keys() {
+    let world = World::new();
+    manage(&world, |mut m| {
+        let activate = |blob| Management::GroupActivate { index: 0, blob };
+        assert_eq!(m.refused(&activate(vec![1; 256])), code::FAIL, "there is no key yet");
+        let keys = GroupKeys::parse(&m.manage(&Management::GroupKeys { index: 0 })).unwrap();
+        let key = QuoteKey::parse(&keys.attestation).unwrap();
+        let ek = EndorsementKey::parse(&keys.endorsement).unwrap();
+        let challenge = Credential::new(&ek, &key, &mut crate::bus::rng(8)).unwrap();
+        let answer = m.manage(&activate(challenge.blob.clone()));
+        assert!(Credential::is_answered(&challenge.secret, false, &answer));
+        // For another key of the same chip it is worth nothing.
+        m.manage(&Management::GroupCreate { saa: None, label: [0; 20] });
+        m.manage(&Management::GroupKeys { index: 1 });
+        m.refused(&Management::GroupActivate { index: 1, blob: challenge.blob });
         m.stop();
     });
 }

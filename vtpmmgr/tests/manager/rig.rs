@@ -82,6 +82,17 @@ impl World {
 }
 
 impl<T: Transport + Clone> World<T> {
+    /// A machine with this chip, which nobody has used.
+    pub fn on(chip: T) -> Self {
+        let (timer, mut rng) = (timer(), rng(2));
+        let made = drive(&timer, async {
+            let hardware = Hardware::detect(chip.clone(), &timer, settings()).await?;
+            hardware.start().await?;
+            hardware.create_root(&mut rng).await
+        });
+        World::with(chip, made.0.unwrap().key)
+    }
+
     /// A disk for this chip, with nothing but the first group.
     pub fn with(chip: T, root: RootKey) -> Self {
         let (disk, timer, mut rng) = (RamDisk::new(8192), timer(), rng(3));
