@@ -30,8 +30,8 @@ impl BlockDevice for Counting {
         self.0.read(sector, out).await
     }
     async fn write(&self, sector: u64, data: &[u8]) -> Result<(), DiskError> {
-        let mut counts = self.1.borrow_mut();
-        (counts[0], counts[1]) = (counts[0] + 1, counts[1] + data.len() as u64);
+        let [writes, bytes, flushes] = *self.1.borrow();
+        *self.1.borrow_mut() = [writes + 1, bytes + data.len() as u64, flushes];
         self.0.write(sector, data).await
     }
     async fn flush(&self) -> Result<(), DiskError> {

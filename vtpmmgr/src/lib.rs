@@ -8,14 +8,14 @@
 
 extern crate alloc;
 
+pub mod anchor;
 pub mod args;
 pub mod attest;
-pub mod chip12;
-pub mod chip20;
+mod chip12;
+mod chip20;
 pub mod desk;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
-pub mod anchor;
 pub mod hardware;
 pub mod label;
 pub mod life;

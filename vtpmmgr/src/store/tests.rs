@@ -313,10 +313,10 @@ fn live_until_dead(disk: FlakyDisk, counter: &Rc<DyingCounter>, mode: Rollback, 
                 assert_eq!(records(block_on(store.settled()).unwrap()), story.told);
             }
         }
-        if n % 3 == 0 {
-            if let Ok(Some(step)) = block_on(store.begin_step(now() + PERIOD * u32::from(n))) {
-                store.finish_step(block_on(step.run()));
-            }
+        if n % 3 == 0
+            && let Ok(Some(step)) = block_on(store.begin_step(now() + PERIOD * u32::from(n)))
+        {
+            store.finish_step(block_on(step.run()));
         }
     }
     assert_eq!(block_on(store.stop(now())).is_err(), counter.dead.get());
@@ -685,8 +685,8 @@ impl BlockDevice for Counting {
         self.0.read(sector, out).await
     }
     async fn write(&self, sector: u64, data: &[u8]) -> Result<(), DiskError> {
-        let mut counts = self.1.borrow_mut();
-        (counts[0], counts[1]) = (counts[0] + 1, counts[1] + data.len() as u64);
+        let [writes, bytes, flushes] = *self.1.borrow();
+        *self.1.borrow_mut() = [writes + 1, bytes + data.len() as u64, flushes];
         self.0.write(sector, data).await
     }
     async fn flush(&self) -> Result<(), DiskError> {

@@ -74,8 +74,8 @@ fn a_quote_says_which_vtpm_in_which_group() {
         let check = |subject, flags, claims: &Claims, body: &[u8]| {
             verify(&key, &Request { subject, data: [9; 20], pcrs: 0x80_0011, bank: Bank::Sha1, flags, claims }, body)
         };
-        for (flags, body) in (0..16).zip(&bodies) {
-            assert_eq!(body.len(), 256 + 20 * (flags as u32).count_ones() as usize + 3 * 20);
+        for (flags, body) in (0..16u32).zip(&bodies) {
+            assert_eq!(body.len(), 256 + 20 * flags.count_ones() as usize + 3 * 20);
             let quoted =
                 check(Subject::Vtpm, flags, &said(flags), body).unwrap_or_else(|error| panic!("{flags}: {error}"));
             let values = ChipPcrs::parse(&m.manage(&Management::ChipPcrs { pcrs: 0x80_0011 })).unwrap().0.values;
