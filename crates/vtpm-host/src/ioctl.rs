@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 #[command(disable_help_flag = true, group(ArgGroup::new("command").required(true)))]
 pub struct Options {
-    /// The control channel as a TCP port: [HOST]:[PORT] (default 127.0.0.1:6546)
+    /// The control channel as a TCP port, host and port each optional (default 127.0.0.1:6546)
     #[arg(long, value_name = "HOST:PORT")]
     tcp: Option<String>,
     /// The control channel as a Unix socket

@@ -101,7 +101,7 @@ impl EntropySource for Cpu {
 /// Runs a manager on `disk` with `script`, one call of which comes when nothing is left to do; until it says no.
 fn manage(line: &str, disk: &RamDisk, chip: Mangled<'_>, desk: &Desk, mut script: impl FnMut() -> bool) {
     let line = format!("{line} admin_uuid={}", "02020202-0202-0202-0202-020202020202");
-    let options = args::parse(&line).ok().expect("a sound line");
+    let Ok(options) = args::parse(&line) else { panic!("{line} is not taken") };
     let (timer, stop) = (Timer::new(Instant::from_millis(0)), Cell::new(false));
     let disk = async { Ok(disk.clone()) };
     let ports = Ports { fronts: desk, labels: desk, disk, way: chip, cpu: Cpu, timer: &timer };
