@@ -2,6 +2,7 @@
 //! something is wrong. `cargo xtask fuzz` runs them under libFuzzer, `tests/seeds.rs` as ordinary tests.
 #![forbid(unsafe_code)]
 
+pub mod attest;
 pub mod blkfront;
 pub mod input;
 pub mod manager;
@@ -29,4 +30,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("blkfront", blkfront::run),
     ("tis", tis::run),
     ("stubdom", stubdom::run),
+    ("attest", attest::run),
 ];

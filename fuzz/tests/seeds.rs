@@ -62,4 +62,5 @@ targets! {
     blkfront "blkfront",
     tis "tis",
     stubdom "stubdom",
+    attest "attest",
 }
