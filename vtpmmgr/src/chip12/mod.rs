@@ -44,11 +44,6 @@ impl<'a, T: Transport> Chip<'a, T> {
         Self { transport, timer }
     }
 
-    /// The way to the chip.
-    pub const fn transport(&self) -> &T {
-        &self.transport
-    }
-
     /// Sends a whole command and returns the whole response, which has a valid header and may be an error. A chip that is
     /// busy or still testing itself is asked again, for [`RETRIES`] times [`RETRY_PAUSE`].
     async fn transmit(&self, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, ChipError> {
