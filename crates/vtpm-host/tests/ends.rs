@@ -100,6 +100,7 @@ fn over_tcp() {
     let round = |ordinal: u32, parameters: &[u8]| {
         use std::io::Write;
         let mut stream = TcpStream::connect(&data).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
         stream.write_all(&packet(ordinal, parameters)).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();

@@ -79,6 +79,26 @@ fn stored_volatile_state_comes_back_once_and_never_stale() {
 }
 
 #[test]
+fn stored_volatile_state_is_used_up_when_it_is_asked_for() {
+    let folder = Folder::new("used-up");
+    let running = Running::start(&folder, "a", &[]);
+    let (mut control, mut tpm) = (running.control(), running.data());
+    control.init();
+    startup(&mut tpm);
+    assert_eq!(control.code(CMD_STORE_VOLATILE, &[]), 0);
+    running.kill();
+    // Two starts after which no command comes: the first leaves it, the second, with the flag, does not.
+    for (flags, left) in [(0, true), (1, false)] {
+        let running = Running::start(&folder, "a", &[]);
+        assert_eq!(running.control().code(CMD_INIT, &words(&[flags])), 0);
+        running.kill();
+        let option = format!("dir={}", folder.state().display());
+        let states = vtpm_host().args(["socket", "--print-states", "--tpmstate", &option]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&states.stdout).contains("volatile"), left, "flags {flags}");
+    }
+}
+
+#[test]
 fn sigterm_ends_it_cleanly_and_the_machine_starts_anew() {
     let folder = Folder::new("sigterm");
     let pid = folder.join("pid");
