@@ -47,11 +47,8 @@ impl Roots {
         conditions: &[PcrCondition],
         rng: &mut Drbg,
     ) -> Result<(), Refused> {
-        let own = if self.own.is_empty() {
-            None
-        } else {
-            Some(office.chip_said(office.chip.pcr_condition(self.own).await)?)
-        };
+        let own =
+            if self.own.is_empty() { None } else { Some(office.chip_said(office.chip.pcr_condition(self.own).await)?) };
         let key = root_key(office).await;
         let sealed = reseal(office.chip, &self.label, &key, own.as_ref(), conditions, rng).await;
         match office.chip_said(sealed)? {
@@ -77,9 +74,7 @@ impl Roots {
 }
 
 /// The disk's key, to have while the chip works and others use the disk.
-async fn root_key<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(
-    office: &Office<'_, B, C, T>,
-) -> VaultKey {
+async fn root_key<B: BlockDevice, C: MonotonicCounter + Clone, T: Transport>(office: &Office<'_, B, C, T>) -> VaultKey {
     VaultKey::from_bytes(office.store.lock().await.root().as_bytes())
 }
 
