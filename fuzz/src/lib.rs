@@ -5,6 +5,7 @@
 pub mod attest;
 pub mod blkfront;
 pub mod input;
+pub mod journal;
 pub mod manager;
 pub mod manager_formats;
 pub mod stubdom;
@@ -23,6 +24,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("tpm12", tpm12::run),
     ("tpm12-state", tpm12_state::run),
     ("vault", vault::run),
+    ("journal", journal::run),
     ("manager", manager::run),
     ("manager-formats", manager_formats::run),
     ("xenstore", xenstore::run),

@@ -55,6 +55,7 @@ targets! {
     tpm12 "tpm12",
     tpm12_state "tpm12-state",
     vault "vault",
+    journal "journal",
     manager "manager",
     manager_formats "manager-formats",
     xenstore "xenstore",
