@@ -46,6 +46,13 @@ pub const SUITES: &[Tool] = &[
     tool("setsid", "util-linux", "keeps the programs from asking for passwords on the terminal"),
 ];
 
+/// Needed by the host tests: other people's programs that ours are tried on.
+pub const UNIT: &[Tool] = &[
+    tool("swtpm", "swtpm", "a TPM of either version that the manager's clients are tested on"),
+    tool("swtpm_ioctl", "swtpm-tools", "a client of the control channel that vtpm-host is tested with"),
+    tool("openssl", "openssl", "checks the certificates that vtpm-host makes"),
+];
+
 /// Needed to measure our engine beside swtpm's.
 pub const ENGINES: &[Tool] = &[
     tool("swtpm", "swtpm", "the software TPM that ours is compared with"),

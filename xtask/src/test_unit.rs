@@ -6,12 +6,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::fuzz;
+use crate::packages;
 use crate::paths::Paths;
 use crate::test_tis::Tally;
 use crate::ui::say;
 
 /// Runs `cargo test` for the workspace and for the fuzz targets, shows failures as they come, and counts.
 pub fn run(paths: &Paths) -> Result<Tally> {
+    packages::need(&[packages::UNIT])?;
     say("==> Building and running the host tests");
     let mut workspace = Command::new("timeout");
     workspace.args(["--kill-after=10", "2400", "cargo", "test", "--workspace", "--no-fail-fast", "--quiet"]);
