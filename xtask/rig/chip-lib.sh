@@ -119,7 +119,7 @@ sealed_refused() {
     probe extend "$FAMILY" 14
     cp "$VTPM_STATE/sealed.img" "$VTPM_STATE/before"
     start_manager "$SEALED" sealed.img || die "not created"
-    refused_manager "PCR 14" "$VTPM_STATE/sealed.img" "$VTPM_STATE/before"
+    refused_manager "PCRs 14 differ" "$VTPM_STATE/sealed.img" "$VTPM_STATE/before"
 }
 
 # The disk of the scenario above, with the code that was made then; it seals itself to what the PCRs are now.
