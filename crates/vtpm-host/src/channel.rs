@@ -41,8 +41,9 @@ impl Channel {
     pub fn new(fd: OwnedFd) -> Self {
         let is_socket = sockopt::socket_type(&fd).is_ok();
         if is_socket {
-            // Neither is vital, and the second is for TCP only.
+            // None is vital, and the last two are for TCP only: a host that vanished must not keep its place for ever.
             let _ = sockopt::set_socket_timeout(&fd, Timeout::Send, Some(PATIENCE));
+            let _ = sockopt::set_socket_keepalive(&fd, true);
             let _ = sockopt::set_tcp_nodelay(&fd, true);
         }
         Self { fd, is_socket, inbox: Vec::new(), passed: None }
