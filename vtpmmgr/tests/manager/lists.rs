@@ -195,6 +195,10 @@ fn a_sealed_group_opens_where_its_list_says_and_nowhere_else() {
         m.stop();
         index
     });
+    // Those that were saved before the list came are encrypted too: whoever opens the disk elsewhere does not have them.
+    let state = world.state();
+    assert_eq!(state.count(), 2);
+    assert!(state.vtpms().all(|(_, vtpm)| vtpm.record.as_ref().is_some_and(|record| record.is_sealed())));
     let loaded = |world: &World, n: u8| {
         manage(world, |mut m| {
             m.attach(front(5, 2), vtpm(n));

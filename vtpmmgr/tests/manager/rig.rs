@@ -110,6 +110,17 @@ impl<T: Transport + Clone> World<T> {
         Self { chip, disk, root, made_now: true, seal_pcrs: 0 }
     }
 
+    /// What is on the disk.
+    pub fn state(&self) -> State {
+        let (mut state, key) = (State::default(), VaultKey::from_bytes(&SECRET));
+        let journal = Journal::open(self.disk.clone(), OWNER, &key, |part| {
+            assert!(state.replay(part).is_ok());
+            Ok::<_, vault::VaultError>(())
+        });
+        assert!(vault::fake::block_on(journal).is_ok());
+        state
+    }
+
     /// Tries to have the chip open the disk's label, with `code` if it comes to that.
     pub fn unseal(&self, code: Option<&[u8; 20]>) -> Option<Zeroizing<Vec<u8>>> {
         let (timer, mut rng) = (timer(), rng(4));
