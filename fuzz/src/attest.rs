@@ -11,7 +11,7 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn key() -> P256Private {
-    P256Private::from_bytes(&[7; 32]).ok().expect("a number that is a key")
+    P256Private::from_bytes(&[7; 32]).expect("a number that is a key")
 }
 
 /// `TPMT_PUBLIC` of the key that signs.
@@ -54,7 +54,7 @@ impl Honest {
         let (claims, bank) = (Claims::default(), Bank::Sha256);
         let subject = Subject::Vtpm;
         let request = Request { subject, data: [9; 20], pcrs: self.pcrs, bank, flags: self.flags, claims: &claims };
-        verify(&QuoteKey::parse(&public()).ok().expect("a key for quotes"), &request, answer).ok()
+        verify(&QuoteKey::parse(&public()).expect("a key for quotes"), &request, answer).ok()
     }
 
     /// Whatever is proven is what the honest ones said.
