@@ -232,7 +232,7 @@ fn plain(name: &str) -> String {
 }
 
 /// Adds modules with what they depend on, `modules.dep` for modprobe, and `etc/modules`: all of them in loading order.
-fn add_modules(pool: &Pool, wanted: &[&str], tree: &mut Tree) -> Result<()> {
+pub fn add_modules(pool: &Pool, wanted: &[&str], tree: &mut Tree) -> Result<()> {
     let (dir, version) = pool.modules()?;
     let mut found = BTreeMap::new();
     walk(&dir, &mut found)?;

@@ -78,8 +78,12 @@ fn folder(paths: &Paths) -> Result<PathBuf> {
 }
 
 fn make_initrd(paths: &Paths, busybox: &Path, tpm: &str, to: &Path) -> Result<()> {
+    write_initrd(paths, busybox, tpm, Tree::default(), to)
+}
+
+/// Adds what every guest has to `tree`, and writes it.
+pub fn write_initrd(paths: &Paths, busybox: &Path, tpm: &str, mut tree: Tree, to: &Path) -> Result<()> {
     let scripts = paths.root.join("xtask").join("qemu");
-    let mut tree = Tree::default();
     tree.device("dev/console", 5, 1);
     tree.device("dev/null", 1, 3);
     tree.file("bin/busybox", 0o755, std::fs::read(busybox)?);

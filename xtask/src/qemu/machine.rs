@@ -65,6 +65,8 @@ pub struct Model {
     pub console: &'static str,
     /// Who starts it.
     pub firmware: Firmware,
+    /// A guest goes on after a snapshot, a save to a file or a migration.
+    pub goes_on: bool,
 }
 
 /// Where a machine comes from.
@@ -242,6 +244,39 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// A machine without a TPM that sees the host's files read-only (9p, mount tag "host"), and its console.
+pub fn plain(kernel: &Path, initrd: &Path, dir: &Path) -> Result<(Plain, Guest)> {
+    let sockets = Sockets::new()?;
+    let console = sockets.0.join("console");
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(["-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "1024", "-accel", "tcg,thread=multi"])
+        .args(["-nodefaults", "-display", "none", "-serial", "chardev:console"])
+        .args(["-chardev", &format!("socket,id=console,path={},server=on,wait=on", console.display())])
+        .args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initrd)
+        .args(["-append", "console=ttyS0 loglevel=3 panic=-1 nokaslr"]);
+    let mut qemu = Guarded::spawn(&mut command, "QEMU")?;
+    let end = Instant::now() + START;
+    while !console.exists() {
+        if qemu.poll()?.is_some() || Instant::now() >= end {
+            bail!("QEMU did not start:\n{}", qemu.end());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let guest = Guest::connect(&console, &dir.join("console.log"))?;
+    Ok((Plain { _qemu: qemu, _sockets: sockets }, guest))
+}
+
+/// A running machine without a TPM.
+pub struct Plain {
+    _qemu: Guarded,
+    _sockets: Sockets,
 }
 
 /// A folder for sockets, whose names must be short.
