@@ -253,6 +253,43 @@ fn a_machine_that_was_started_with_something_else() {
 }
 
 #[test]
+fn the_recovery_code_opens_once_and_seals_to_what_the_machine_is_now() {
+    let line = "seal_pcrs=0-7,14 admin_uuid=01010101-0101-0101-0101-010101010101";
+    let (chip, disk) = made(line, 0);
+    let code = manage(line, disk.clone(), &chip, |mut m| {
+        m.attach(front(1, 1), uuid(1));
+        let (answer, code) = m.ask(front(1, 1), &packet(0x01c2, 0x0200_0184, &[]));
+        assert_eq!((answer, code.len()), (0, 20));
+        m.stop();
+        code
+    });
+    let hex: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
+    for (start, pcr) in [(0, 14), (1, 3)] {
+        chip.power_cycle();
+        chip.extend_behind(14);
+        if start == 1 {
+            chip.extend_behind(pcr);
+        }
+        refused_for("differ; start what was approved, or give the recovery code", line, &disk, &chip);
+        manage(&format!("{line} recover={hex}"), disk.clone(), &chip, |mut m| {
+            m.attach(front(1, 1), uuid(1));
+            assert_eq!(m.ask(front(1, 1), &load()), (0, [1; 64].to_vec()));
+            assert!(console().contains("opened with the recovery code"));
+            m.stop();
+        });
+        assert!(!console().contains(&hex), "the code on the console");
+        // Without it from then on, the machine being as it was then.
+        manage(line, disk.clone(), &chip, |mut m| {
+            m.settle();
+            assert!(is_ready(), "{}", console());
+            m.stop();
+        });
+    }
+    chip.power_cycle();
+    refused_for("PCRs 3,14 differ", line, &disk, &chip);
+}
+
+#[test]
 fn a_shutdown_ends_a_manager_that_waits_for_its_disk() {
     let disk = core::future::pending::<Result<RamDisk, DiskError>>();
     manage_with("", disk, &FakeChip::new(1, 0), Cpu(true), |mut m| {
