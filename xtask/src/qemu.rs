@@ -168,7 +168,7 @@ const ABSENT: &[(&str, &str)] = &[
     ),
     (
         "pseries, tpm-spapr: snapshots, saving, migration",
-        "after them QEMU 7.2's guest often waits forever for an answer that the emulator has given, with swtpm as well",
+        "after them QEMU 7.2's guest often waits forever for an answer that the emulator has given; the cause is not known",
     ),
     ("OVMF, TPM 1.2: physical presence in a menu", "OVMF's set-up pages know a TPM 2.0 only"),
     ("all machines, TPM 2.0", "vtpm-host has a TPM 1.2 only"),
