@@ -36,6 +36,7 @@ pub const XEN: &[Tool] = &[
     tool("strip", "binutils", "shortens the programs that go into the machine"),
     tool("xz", "xz-utils", "unpacks the Linux kernel"),
     tool("mke2fs", "e2fsprogs", "makes the machine's state disk"),
+    tool("openssl", "openssl", "makes the key that approves lists of PCRs"),
 ];
 
 /// Needed to run other people's TPM programs on the host.

@@ -75,6 +75,19 @@ const OFF_LIMIT: Duration = Duration::from_secs(60);
 /// Size of the disk that holds the vTPMs' disks.
 const STATE_SIZE: u64 = 256 << 20;
 
+/// A key that approves lists of PCRs in the scenarios, made once for a target folder.
+fn approval_key(paths: &Paths) -> Result<PathBuf> {
+    let key = paths.rig().join("approval-key.pem");
+    if !key.exists() {
+        let new = key.with_extension("new");
+        let mut command = Command::new("openssl");
+        command.args(["genpkey", "-quiet", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]).arg(&new);
+        process::check(&mut command, "openssl genpkey", Duration::from_secs(60))?;
+        std::fs::rename(&new, &key).context("cannot name the approval key")?;
+    }
+    Ok(key)
+}
+
 /// The rig, ready to boot.
 pub struct Rig {
     paths: Paths,
@@ -219,9 +232,8 @@ impl Rig {
         link_or_copy(&self.kit.linux, &vtpm.join("guest-kernel"))?;
 
         let mut extra = Tree::default();
-        for name in ["guest-lib.sh", "approval-key.pem"] {
-            extra.copy(&scripts.join(name), &format!("rig/{name}"))?;
-        }
+        extra.copy(&scripts.join("guest-lib.sh"), "rig/guest-lib.sh")?;
+        extra.copy(&approval_key(&self.paths)?, "rig/approval-key.pem")?;
         if let Some(script) = &boot.guest_script {
             extra.copy(script, "guest-script")?;
         }
