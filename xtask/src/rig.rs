@@ -81,7 +81,9 @@ fn approval_key(paths: &Paths) -> Result<PathBuf> {
     if !key.exists() {
         let new = key.with_extension("new");
         let mut command = Command::new("openssl");
-        command.args(["genpkey", "-quiet", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]).arg(&new);
+        command
+            .args(["genpkey", "-quiet", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"])
+            .arg(&new);
         process::check(&mut command, "openssl genpkey", Duration::from_secs(60))?;
         std::fs::rename(&new, &key).context("cannot name the approval key")?;
     }
