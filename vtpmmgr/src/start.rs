@@ -208,11 +208,11 @@ pub async fn open<'a, B: BlockDevice, T: Transport>(
         }
         Content::Vault(Header { owner, .. }) => {
             log::info!(target: "vtpmmgr", "the creation of the vault on this disk was cut off; starting over");
-            create(options, disk, owner, Over::UnfinishedCreation, chip, &info, &mut rng).await?
+            create(options, disk, owner, Over::UnfinishedCreation, chip, &mut rng).await?
         }
         Content::Blank | Content::Foreign => {
             let owner = Owner { kind: Kind::Manager, uuid: random_uuid(&mut rng) };
-            create(options, disk, owner, Over::Blank, chip, &info, &mut rng).await?
+            create(options, disk, owner, Over::Blank, chip, &mut rng).await?
         }
     };
     let Opened { journal, state, mut label, is_new } = opened;
@@ -296,18 +296,8 @@ async fn create<B: BlockDevice, T: Transport>(
     owner: Owner,
     over: Over,
     chip: &Hardware<'_, T>,
-    info: &ChipInfo,
     rng: &mut Drbg,
 ) -> Result<Opened<B>, StartError> {
-    match (info.version, info.owned) {
-        (Version::V12, true) => {
-            log::info!(target: "vtpmmgr", "the TPM chip has an owner; using its storage root key with the given srk_auth");
-        }
-        (Version::V12, false) => {
-            log::info!(target: "vtpmmgr", "the TPM chip has no owner; taking ownership, which can take some minutes");
-        }
-        (Version::V20, _) => {}
-    }
     log::info!(target: "vtpmmgr", "making a storage key and a vault on this blank disk");
     let made = chip.create_root(rng).await?;
     let root = VaultKey::random(rng);

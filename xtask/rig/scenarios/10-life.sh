@@ -75,16 +75,18 @@ nv() {
 
 # The guest asks Xen for a reboot; xl makes a new domain of it.
 reboot_guest() {
-    local old end
+    local old new end
     need_guest g1
     end=$((SECONDS + 60))
     old=$(xl domid g1)
     extend g1 12
     console_mark g1
     guest_send g1 'reboot -f' >/dev/null
-    until domain_exists g1 && [ "$(xl domid g1)" != "$old" ]; do
+    new=$old
+    until [ -n "$new" ] && [ "$new" != "$old" ]; do
         ((SECONDS < end)) || die "no reboot"
         sleep 0.2
+        new=$(xl domid g1 2>/dev/null)
     done
     wait_console g1 @@READY 120 || die "the guest did not come back"
     same "PCR 10 after a reboot" "$(pcr g1 10)" $ZERO
