@@ -1,7 +1,8 @@
 //! From the chip to a guest: two quotes of the chip that a vTPM asked for, one over its endorsement key when that was made, one over its
 //! PCRs now.
 
-use crate::bank::{Bank, bitmap};
+use crate::Bank;
+use crate::bank::bitmap;
 use crate::claims::Claims;
 use crate::error::AttestError;
 use crate::key::{EndorsementKey, QuoteKey};
@@ -75,7 +76,7 @@ pub struct Chain<'a> {
     pub uuid: [u8; 16],
     /// The bank of the chip's PCRs.
     pub bank: Bank,
-    /// What else the manager has to vouch for now. The UUID stands above.
+    /// What else the manager has to vouch for in the deep quote. The UUID stands above.
     pub claims: &'a Claims,
     /// Of the run in which the vTPM was made.
     pub endorsement: Endorsement<'a>,

@@ -19,10 +19,11 @@ mod key;
 mod quote;
 
 pub use attested::{Attested, ClockInfo};
-pub use bank::{Bank, PCR_COUNT, pcr_indices};
+pub use bank::{PCR_COUNT, pcr_indices};
 pub use chain::{Chain, Deep, Endorsement, Proven, deep_data, endorsement_data};
 pub use claims::{Claims, GroupInfo};
 pub use credential::{Credential, CredentialError, SECRET_SIZE};
 pub use error::AttestError;
 pub use key::{EndorsementKey, QuoteKey};
 pub use quote::{Quoted, Request, Subject, verify};
+pub use tpm_wire::Bank;

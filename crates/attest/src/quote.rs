@@ -1,7 +1,8 @@
 //! A quote of the chip, as the manager answers with it.
 
+use crate::Bank;
 use crate::attested::{Attested, ClockInfo};
-use crate::bank::{Bank, PCR_COUNT, bitmap, pcr_indices};
+use crate::bank::{PCR_COUNT, bitmap, pcr_indices};
 use crate::claims::Claims;
 use crate::error::AttestError;
 use crate::key::QuoteKey;

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod bank;
 mod cursor;
 pub mod durable;
 mod engine;
@@ -16,6 +17,7 @@ mod transport;
 pub mod v12;
 pub mod v20;
 
+pub use bank::Bank;
 pub use cursor::{Reader, Truncated, Writer};
 pub use engine::{Engine, Progress};
 pub use header::{CommandHeader, HEADER_SIZE, MalformedHeader, ResponseHeader};

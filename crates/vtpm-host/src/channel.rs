@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Received {
     /// Something new is in [`Channel::inbox`].
     Something,
-    /// Nothing for now.
+    /// Nothing new; the peer is there.
     Nothing,
     /// The peer is gone.
     Gone,

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+pub use tpm_wire::Bank;
 use tpm_wire::{Reader, Truncated, Writer};
 use zeroize::Zeroizing;
 
@@ -29,46 +30,6 @@ impl Version {
             0x12 => Some(Self::V12),
             0x20 => Some(Self::V20),
             _ => None,
-        }
-    }
-}
-
-/// A bank of PCRs, by its hash. The numbers are `TPM_ALG_ID`s (TPM 2.0, part 2, section 6.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Bank {
-    /// SHA-1: the only one of a TPM 1.2 chip.
-    Sha1 = 0x0004,
-    /// SHA-256.
-    Sha256 = 0x000b,
-    /// SHA-384.
-    Sha384 = 0x000c,
-}
-
-impl Bank {
-    /// Its `TPM_ALG_ID`.
-    #[must_use]
-    pub const fn id(self) -> u16 {
-        self as u16
-    }
-
-    /// The bank with this `TPM_ALG_ID`.
-    #[must_use]
-    pub const fn from_id(id: u16) -> Option<Self> {
-        match id {
-            0x0004 => Some(Self::Sha1),
-            0x000b => Some(Self::Sha256),
-            0x000c => Some(Self::Sha384),
-            _ => None,
-        }
-    }
-
-    /// Bytes in each of its PCRs.
-    #[must_use]
-    pub const fn size(self) -> usize {
-        match self {
-            Self::Sha1 => 20,
-            Self::Sha256 => 32,
-            Self::Sha384 => 48,
         }
     }
 }
